@@ -1,5 +1,7 @@
 //! What the specification says: bytes <-> packets; no state, clock or I/O.
 
+pub mod subscribe;
+
 use std::num::NonZeroU16;
 
 /// Quality of Service (4.3).
