@@ -1,0 +1,1 @@
+//! Tables of packets: bytes, meaning, error.

@@ -1,0 +1,216 @@
+//! Topic Names and Topic Filters (4.7): validity, levels, `$share` (4.8.2), and matching one to one.
+
+use super::DecodeError;
+use super::primitive;
+
+/// More levels than this are refused, as in Mosquitto: depth costs every structure that walks a topic, and a topic of
+/// nothing but 65,535 slashes once overflowed a broker's stack (CVE-2019-11779).
+pub const LEVELS_MAX: usize = 200;
+
+/// `bytes` as a Topic Name (4.7): at least one character [MQTT-4.7.3-1], no wildcards [MQTT-3.3.2-2].
+#[inline]
+pub fn name(bytes: &[u8]) -> Result<&str, DecodeError> {
+    let text = primitive::utf8(bytes)?;
+    if text.is_empty() {
+        return Err(DecodeError::Malformed("empty topic"));
+    }
+    // One pass for both questions, without branches, so that the compiler vectorises it.
+    let (wildcards, separators) =
+        bytes
+            .iter()
+            .fold((false, 0usize), |(wildcards, separators), &byte| {
+                (
+                    wildcards | (byte == b'+') | (byte == b'#'),
+                    separators + usize::from(byte == b'/'),
+                )
+            });
+    if wildcards {
+        return Err(DecodeError::Malformed("wildcard in a topic name"));
+    }
+    if separators >= LEVELS_MAX {
+        return Err(DecodeError::Malformed("topic of more than 200 levels"));
+    }
+    Ok(text)
+}
+
+/// Whether `filter` is a valid Topic Filter (4.7.1): `#` stands alone in the last level [MQTT-4.7.1-1], `+` stands alone
+/// in its level [MQTT-4.7.1-2], at least one character [MQTT-4.7.3-1].
+pub fn check_filter(filter: &str) -> Result<(), DecodeError> {
+    if filter.is_empty() {
+        return Err(DecodeError::Malformed("empty topic filter"));
+    }
+    let mut levels = 0;
+    let mut ended = false;
+    for level in filter.split('/') {
+        levels += 1;
+        if ended {
+            return Err(DecodeError::Malformed("topic filter goes on after #"));
+        }
+        ended = level == "#";
+        if level.len() > 1 && level.bytes().any(|byte| byte == b'+' || byte == b'#') {
+            return Err(DecodeError::Malformed(
+                "wildcard beside other characters in its level",
+            ));
+        }
+        if levels > LEVELS_MAX {
+            return Err(DecodeError::Malformed(
+                "topic filter of more than 200 levels",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// A Topic Filter with its share name taken off (4.8.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedFilter<'a> {
+    /// The ShareName, for a Shared Subscription.
+    pub group: Option<&'a str>,
+    /// The Topic Filter that Topic Names are matched with.
+    pub filter: &'a str,
+}
+
+/// `filter`, as a SUBSCRIBE or UNSUBSCRIBE has it, checked and taken apart.
+///
+/// # Errors
+/// An invalid Topic Filter, or a `$share/` without a ShareName or a filter, or with a wildcard in the ShareName
+/// [MQTT-4.8.2-1], [MQTT-4.8.2-2].
+pub fn shared(filter: &str) -> Result<SharedFilter<'_>, DecodeError> {
+    let Some(rest) = filter.strip_prefix("$share/") else {
+        if filter == "$share" {
+            return Err(DecodeError::Malformed(
+                "shared subscription without a share name",
+            ));
+        }
+        check_filter(filter)?;
+        return Ok(SharedFilter {
+            group: None,
+            filter,
+        });
+    };
+    let Some((group, filter)) = rest.split_once('/') else {
+        return Err(DecodeError::Malformed(
+            "shared subscription without a topic filter",
+        ));
+    };
+    if group.is_empty() {
+        return Err(DecodeError::Malformed(
+            "shared subscription with an empty share name",
+        ));
+    }
+    if group.bytes().any(|byte| byte == b'+' || byte == b'#') {
+        return Err(DecodeError::Malformed("wildcard in a share name"));
+    }
+    check_filter(filter)?;
+    Ok(SharedFilter {
+        group: Some(group),
+        filter,
+    })
+}
+
+/// Whether the valid `filter` matches the Topic Name `topic` (4.7.1, 4.7.2): wildcards at the front do not match a topic
+/// that begins with `$` [MQTT-4.7.2-1], and `#` also matches its parent level.
+pub fn matches(filter: &str, topic: &str) -> bool {
+    if topic.starts_with('$') && filter.starts_with(['+', '#']) {
+        return false;
+    }
+    let mut names = topic.split('/');
+    for level in filter.split('/') {
+        if level == "#" {
+            return true;
+        }
+        match names.next() {
+            Some(name) if level == "+" || level == name => {}
+            _ => return false,
+        }
+    }
+    names.next().is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mqtt_4_7_1_filters() {
+        for good in [
+            "#", "+", "/", "a", "a/#", "+/+", "+/a/#", "/+", "a//b", "$SYS/#", "+/",
+        ] {
+            assert_eq!(check_filter(good), Ok(()), "{good}");
+        }
+        for bad in [
+            "", "a#", "#a", "a/#/b", "#/a", "a+", "+a", "a/+b/c", "a/b#", "++", "##",
+        ] {
+            assert!(check_filter(bad).is_err(), "{bad}");
+        }
+        assert!(check_filter(&"/".repeat(199)).is_ok());
+        assert!(check_filter(&"/".repeat(200)).is_err());
+    }
+
+    #[test]
+    fn mqtt_4_7_names() {
+        for good in ["a", "/", "a/b", "$SYS/x", " ", "ž/ß"] {
+            assert_eq!(name(good.as_bytes()), Ok(good));
+        }
+        for bad in ["", "a/+", "#", "a#b", "a\u{0}b"] {
+            assert!(name(bad.as_bytes()).is_err(), "{bad}");
+        }
+        assert!(name("/".repeat(199).as_bytes()).is_ok());
+        assert!(name("/".repeat(200).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn mqtt_4_8_2_share_names() {
+        let good = [
+            ("a/b", None, "a/b"),
+            ("$share/g/a", Some("g"), "a"),
+            ("$share/g//", Some("g"), "/"),
+            ("$share/g/$SYS/#", Some("g"), "$SYS/#"),
+            ("$shared/x", None, "$shared/x"),
+        ];
+        for (text, group, filter) in good {
+            assert_eq!(shared(text), Ok(SharedFilter { group, filter }));
+        }
+        for bad in [
+            "$share",
+            "$share/",
+            "$share/g",
+            "$share/g/",
+            "$share//a",
+            "$share/+/a",
+            "$share/a#/a",
+        ] {
+            assert!(shared(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mqtt_4_7_matching() {
+        let table = [
+            ("sport/tennis/player1/#", "sport/tennis/player1", true),
+            (
+                "sport/tennis/player1/#",
+                "sport/tennis/player1/score/wimbledon",
+                true,
+            ),
+            ("sport/#", "sport", true),
+            ("#", "a/b", true),
+            ("#", "$SYS/a", false),
+            ("+/a", "$SYS/a", false),
+            ("$SYS/#", "$SYS/a", true),
+            ("$SYS/+", "$SYS/a", true),
+            ("sport/+", "sport", false),
+            ("sport/+", "sport/", true),
+            ("+/+", "/finance", true),
+            ("/+", "/finance", true),
+            ("+", "/finance", false),
+            ("a/b", "a/b/c", false),
+            ("a/b/c", "a/b", false),
+            ("a//b", "a//b", true),
+            ("A", "a", false),
+        ];
+        for (filter, topic, expected) in table {
+            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
+        }
+    }
+}
