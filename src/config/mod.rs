@@ -1,4 +1,21 @@
 //! What the operator asked for: plain data, a file and line for every complaint.
+//!
+//! [`Config`] is typed, checked and immutable; a reload makes another one. This room knows `mosquitto.conf` and the
+//! settings on the command line, and nothing of what is done with them.
+//! 1. A `Config` exists only if every line of its files is good and no option that restricts was passed over.
+//! 2. What an option asks for and Midge does not do is in [`Config::warnings`].
+//! 3. [`Config::listeners`] is never empty; in local only mode every one of them has a loopback address.
+
+mod build;
+mod error;
+pub mod options;
+mod parse;
+
+use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+pub use error::{ConfigError, Place, Problem, Severity, Warning};
 
 /// Log targets: what Mosquitto calls log types and the `log` facade's five levels cannot tell apart.
 ///
@@ -14,3 +31,238 @@ pub mod log_target {
     /// `log_type unsubscribe`, at level Info.
     pub const UNSUBSCRIBE: &str = "unsubscribe";
 }
+
+/// The port of MQTT without TLS, of the default listener and of local only mode.
+pub const PORT_DEFAULT: u16 = 1883;
+
+/// Everything that the operator asked for and that is in force.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The file that this came from; `None` is the default configuration.
+    pub source: Option<PathBuf>,
+    /// What the operator should be told about it.
+    pub warnings: Vec<Warning>,
+    /// What the command line asked for, which a reload must not lose.
+    pub overrides: Overrides,
+
+    /// Where to listen.
+    pub listeners: Vec<Listener>,
+    /// Whether no listener was asked for, so that only programs on this machine can connect.
+    pub local_only: bool,
+
+    /// `allow_anonymous`: whether a client may connect without a user name, where its listener does not say.
+    pub allow_anonymous: bool,
+    /// `allow_zero_length_clientid`, where the client's listener does not say.
+    pub allow_zero_length_client_id: bool,
+    /// `auto_id_prefix`, where the client's listener does not say.
+    pub auto_id_prefix: String,
+    /// `password_file`. No password can be verified yet, so a client that gives a user name is to be refused.
+    pub password_file: Option<PathBuf>,
+
+    /// `max_inflight_messages`: QoS 1 and 2 messages under way to one client, also the Receive Maximum that the
+    /// broker tells; `None` is no limit.
+    pub max_inflight_messages: Option<NonZeroU16>,
+    /// `max_inflight_bytes`: their payload in bytes; `None` is no limit.
+    pub max_inflight_bytes: Option<NonZeroUsize>,
+    /// `max_queued_messages`: messages that wait for one client; `None` is no limit.
+    pub max_queued_messages: Option<NonZeroUsize>,
+    /// `max_queued_bytes`: their payload in bytes; `None` is no limit.
+    pub max_queued_bytes: Option<NonZeroUsize>,
+    /// `queue_qos0_messages`: whether QoS 0 messages wait for a client that is not connected.
+    pub queue_qos0_messages: bool,
+    /// `max_packet_size`: the largest packet that a client may send, in bytes.
+    pub max_packet_size: u32,
+    /// `message_size_limit`: the largest payload that is passed on, in bytes; `None` is no limit.
+    pub message_size_limit: Option<NonZeroU32>,
+    /// `max_keepalive`: the longest Keep Alive that a client may ask for, in seconds; `None` is any.
+    pub max_keep_alive: Option<NonZeroU16>,
+    /// `global_max_clients`: clients with a session, connected or not; `None` is no limit.
+    pub global_max_clients: Option<NonZeroUsize>,
+    /// `global_max_connections`: connections over all listeners; `None` is no limit.
+    pub global_max_connections: Option<NonZeroUsize>,
+    /// `persistent_client_expiration`: how long a session outlives its connection at most; `None` is for ever.
+    pub persistent_client_expiration: Option<Duration>,
+    /// `allow_duplicate_messages`: whether overlapping subscriptions may each deliver a message to one client.
+    pub allow_duplicate_messages: bool,
+    /// `upgrade_outgoing_qos`: whether a message is delivered at the QoS of the subscription, even above its own.
+    pub upgrade_outgoing_qos: bool,
+    /// `retain_available`: whether clients may publish retained messages.
+    pub retain_available: bool,
+    /// `retain_expiry_interval`: how often to look for expired retained messages; `None` is never.
+    pub retain_expiry_interval: Option<Duration>,
+    /// `set_tcp_nodelay`; `None` is not said, and the broker chooses.
+    pub set_tcp_nodelay: Option<bool>,
+    /// `sys_interval`: how often the $SYS topics are published; `None` is never.
+    pub sys_interval: Option<Duration>,
+
+    /// `connection_messages`: whether connections and disconnections are logged.
+    pub connection_messages: bool,
+    /// What is logged, where and how.
+    pub log: Log,
+}
+
+/// One `listener`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The TCP port.
+    pub port: u16,
+    /// The address or host name to bind to; `None` is every address of the machine.
+    pub host: Option<String>,
+    /// `socket_domain`: the IP version to listen on; `None` is both.
+    pub socket_domain: Option<SocketDomain>,
+    /// `max_connections`: connections to this listener; `None` is no limit.
+    pub max_connections: Option<NonZeroUsize>,
+    /// `max_qos`: the highest QoS that its clients may publish with, 0 to 2.
+    pub max_qos: u8,
+    /// `max_topic_alias`: Topic Aliases that a client may use towards the broker.
+    pub max_topic_alias: u16,
+    /// `max_topic_alias_broker`: Topic Aliases that the broker uses towards a client at most.
+    pub max_topic_alias_broker: u16,
+    /// Whether its clients may connect without a user name: of `listener_allow_anonymous` and `allow_anonymous`.
+    pub allow_anonymous: bool,
+    /// Whether the broker makes up a client identifier for a client without one.
+    pub allow_zero_length_client_id: bool,
+    /// What such an identifier starts with: of `listener_auto_id_prefix` and `auto_id_prefix`.
+    pub auto_id_prefix: String,
+    /// The `password_file` that its clients' passwords are in; as [`Config::password_file`].
+    pub password_file: Option<PathBuf>,
+}
+
+/// An IP version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SocketDomain {
+    /// IPv4 alone.
+    Ipv4,
+    /// IPv6 alone.
+    Ipv6,
+}
+
+/// What is logged, where and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// Whether lines go to standard output.
+    pub stdout: bool,
+    /// Whether lines go to standard error.
+    pub stderr: bool,
+    /// The kinds of lines that are logged.
+    pub types: LogTypes,
+    /// `log_timestamp`: whether a line starts with the time.
+    pub timestamp: bool,
+    /// `log_timestamp_format`: that time by strftime, in local time; `None` is seconds since 1970.
+    pub timestamp_format: Option<String>,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            stdout: false,
+            stderr: true,
+            types: LogTypes::DEFAULT,
+            timestamp: true,
+            timestamp_format: None,
+        }
+    }
+}
+
+/// A set of log types.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogTypes(u8);
+
+impl LogTypes {
+    /// No lines.
+    pub const NONE: LogTypes = LogTypes(0);
+    /// `error`: level Error.
+    pub const ERROR: LogTypes = LogTypes(1);
+    /// `warning`: level Warn.
+    pub const WARNING: LogTypes = LogTypes(1 << 1);
+    /// `notice`: level Info with [`log_target::NOTICE`].
+    pub const NOTICE: LogTypes = LogTypes(1 << 2);
+    /// `information`: level Info with [`log_target::INFORMATION`].
+    pub const INFORMATION: LogTypes = LogTypes(1 << 3);
+    /// `subscribe`: level Info with [`log_target::SUBSCRIBE`].
+    pub const SUBSCRIBE: LogTypes = LogTypes(1 << 4);
+    /// `unsubscribe`: level Info with [`log_target::UNSUBSCRIBE`].
+    pub const UNSUBSCRIBE: LogTypes = LogTypes(1 << 5);
+    /// `debug`: level Debug.
+    pub const DEBUG: LogTypes = LogTypes(1 << 6);
+    /// `all`.
+    pub const ALL: LogTypes = LogTypes((1 << 7) - 1);
+    /// What is logged where nothing is said.
+    pub const DEFAULT: LogTypes = LogTypes::ERROR
+        .with(LogTypes::WARNING)
+        .with(LogTypes::NOTICE)
+        .with(LogTypes::INFORMATION);
+
+    /// Both sets together.
+    pub const fn with(self, other: LogTypes) -> LogTypes {
+        LogTypes(self.0 | other.0)
+    }
+
+    /// Whether any of `other` is in this set.
+    pub const fn intersects(self, other: LogTypes) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// What the command line asks for on top of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `-p`: ports to listen on in local only mode.
+    pub ports: Vec<u16>,
+    /// `-v`: all log types.
+    pub verbose: bool,
+    /// `-q`: no logging, whatever else is said.
+    pub quiet: bool,
+}
+
+impl Config {
+    /// Reads and checks the file at `path` and what it includes.
+    /// # Errors
+    /// The first thing that is wrong, or all options that restrict and are not in force.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        Config::load_with(Some(path), Overrides::default())
+    }
+
+    /// Reads and checks the file at `path`, or takes the defaults without one, under what the command line asks for.
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_with(path: Option<&Path>, overrides: Overrides) -> Result<Config, ConfigError> {
+        let mut warnings = Vec::new();
+        let main = path
+            .map(|path| parse::read(path, &mut warnings))
+            .transpose()?;
+        build::config(main, path.map(Path::to_owned), overrides, warnings)
+    }
+
+    /// Checks `text` as if it were a file called `name`; an `include_dir` in it is read from disk.
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn from_text(name: &str, text: impl AsRef<[u8]>) -> Result<Config, ConfigError> {
+        let mut warnings = Vec::new();
+        let main = parse::read_bytes(name, text.as_ref(), &mut warnings)?;
+        build::config(
+            Some(main),
+            Some(name.into()),
+            Overrides::default(),
+            warnings,
+        )
+    }
+
+    /// What this configuration's file asks for now.
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn reread(&self) -> Result<Config, ConfigError> {
+        Config::load_with(self.source.as_deref(), self.overrides.clone())
+    }
+}
+
+impl Default for Config {
+    /// What running without a file and without arguments asks for.
+    fn default() -> Config {
+        build::config(None, None, Overrides::default(), Vec::new())
+            .expect("no line, so no bad line")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,978 @@
+//! Every option of `mosquitto.conf`, one row each: the parser, the checks, the error messages, the warnings and the
+//! reference page are all read from this table.
+//!
+//! It knows names, kinds of value, defaults and what Midge does with each option. It does not know files, lines or
+//! the typed settings that come of them.
+//! 1. A name or alias belongs to one row; only the last characters of a prefix row's name are open (`plugin_opt_*`).
+//! 2. A default that is not empty is a good value of its own row.
+//! 3. A row that restricts has a default under which it restricts nothing, or none.
+
+/// What an option is about, and so which line before it says whose setting it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The whole broker.
+    Global,
+    /// The last `listener` line of the same file.
+    Listener,
+    /// The whole broker, or the last `listener` with `per_listener_settings true`.
+    Security,
+    /// The last `connection` line of the same file.
+    Bridge,
+    /// The last plugin line of the same file.
+    Plugin,
+}
+
+/// What Midge does with an option that it read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It has its effect.
+    InForce,
+    /// It is checked and has no effect yet: a warning says so.
+    NoEffect,
+    /// It has no effect yet, and to run without it would leave the broker more open than the operator asked: the
+    /// broker refuses to start.
+    Restricts,
+    /// Nothing to have an effect on any more: accepted with a warning.
+    Obsolete,
+}
+
+/// How an option given twice in one scope is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repeat {
+    /// The last one counts.
+    Last,
+    /// The second one is an error.
+    Once,
+    /// Each one adds to those before.
+    Each,
+}
+
+/// Which of Mosquitto's sentences answers a number out of range; users and their scripts know them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RangeWording {
+    /// `Error: Invalid 'X' value (V).`
+    Value,
+    /// `Error: Invalid 'X' value in configuration.`
+    Plain,
+    /// `Error: 'X' must be <= N.` or `>= N`
+    Limit,
+    /// `Error: 'X' must be between A and B inclusive.`
+    Between,
+}
+
+/// The kind of value that an option takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// `true`, `false`, `1` or `0`.
+    Flag,
+    /// A whole number, decimal, hexadecimal (0x..) or octal (0..).
+    Integer {
+        /// The least that is accepted.
+        min: i64,
+        /// The greatest that is accepted.
+        max: i64,
+        /// How a number outside is answered.
+        wording: RangeWording,
+    },
+    /// The rest of the line, of at most this many bytes.
+    Text {
+        /// The greatest length in bytes.
+        bytes_max: usize,
+    },
+    /// The rest of the line, as the name of a file or directory.
+    Path,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// Several words or numbers; the text says which.
+    Words(&'static str),
+    /// A number and a unit: s, h, d, w, m (30 days) or y (365 days).
+    Duration,
+    /// A port, and an address or, after port 0, a path.
+    Listener,
+    /// Where log lines go: one of these words, and a path after `file`.
+    LogDest(&'static [&'static str]),
+    /// Anything at all, also nothing.
+    Anything,
+}
+
+/// One option.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// The name; one that ends in `*` is a prefix, and the rest of the name is a key.
+    pub name: &'static str,
+    /// Other names of the same option.
+    pub aliases: &'static [&'static str],
+    /// Whose setting it is.
+    pub scope: Scope,
+    /// What it takes.
+    pub kind: Kind,
+    /// The default as the operator would write it; empty where there is none.
+    pub default: &'static str,
+    /// The unit of a number; empty where there is none.
+    pub unit: &'static str,
+    /// Whether SIGHUP brings a new value into force.
+    pub reloadable: bool,
+    /// What Midge does with it.
+    pub standing: Standing,
+    /// What the option given twice means.
+    pub repeat: Repeat,
+    /// Whether the option is an error before the first `listener`, instead of making the default listener.
+    pub listener_first: bool,
+    /// What to use instead, where the option is deprecated.
+    pub instead: Option<&'static str>,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+impl Row {
+    const fn new(
+        name: &'static str,
+        scope: Scope,
+        kind: Kind,
+        default: &'static str,
+        help: &'static str,
+    ) -> Row {
+        let repeat = match kind {
+            Kind::Text { .. } | Kind::Path => Repeat::Once,
+            _ => Repeat::Last,
+        };
+        Row {
+            name,
+            aliases: &[],
+            scope,
+            kind,
+            default,
+            unit: "",
+            reloadable: true,
+            standing: Standing::NoEffect,
+            repeat,
+            listener_first: false,
+            instead: None,
+            help,
+        }
+    }
+
+    const fn in_force(mut self) -> Row {
+        self.standing = Standing::InForce;
+        self
+    }
+
+    const fn restricts(mut self) -> Row {
+        self.standing = Standing::Restricts;
+        self
+    }
+
+    const fn obsolete(mut self) -> Row {
+        self.standing = Standing::Obsolete;
+        self
+    }
+
+    const fn alias(mut self, aliases: &'static [&'static str]) -> Row {
+        self.aliases = aliases;
+        self
+    }
+
+    const fn unit(mut self, unit: &'static str) -> Row {
+        self.unit = unit;
+        self
+    }
+
+    const fn at_start(mut self) -> Row {
+        self.reloadable = false;
+        self
+    }
+
+    const fn last(mut self) -> Row {
+        self.repeat = Repeat::Last;
+        self
+    }
+
+    const fn each(mut self) -> Row {
+        self.repeat = Repeat::Each;
+        self
+    }
+
+    const fn listener_first(mut self) -> Row {
+        self.listener_first = true;
+        self
+    }
+
+    const fn instead(mut self, instead: &'static str) -> Row {
+        self.instead = Some(instead);
+        self
+    }
+
+    /// The name that messages have for the option which was written as `name`.
+    pub fn shown(&self, name: &str) -> String {
+        let name = if self.prefix().is_some() {
+            name
+        } else {
+            self.name
+        };
+        name.to_owned()
+    }
+
+    /// The fixed part of the name of a prefix row.
+    fn prefix(&self) -> Option<&'static str> {
+        self.name.strip_suffix('*')
+    }
+}
+
+/// The row of `name`, which may be an alias or start with the prefix of a prefix row.
+pub fn find(name: &str) -> Option<&'static Row> {
+    TABLE.iter().find(|row| {
+        row.name == name
+            || row.aliases.contains(&name)
+            || row.prefix().is_some_and(|prefix| name.starts_with(prefix))
+    })
+}
+
+/// The valid name that `name` was most likely meant to be.
+///
+/// `None` when no name is near enough to be worth telling.
+pub fn nearest(name: &str) -> Option<&'static str> {
+    // Longer than any name by more than the distance that we would suggest over; keeps the comparison small.
+    if name.len() > 64 {
+        return None;
+    }
+    let wanted = name.to_ascii_lowercase().replace('-', "_");
+    let near = 1 + wanted.len() / 4;
+    TABLE
+        .iter()
+        .flat_map(|row| std::iter::once(&row.name).chain(row.aliases))
+        .map(|candidate| {
+            (
+                distance(wanted.as_bytes(), candidate.as_bytes()),
+                *candidate,
+            )
+        })
+        .min_by_key(|(distance, _)| *distance)
+        .filter(|(distance, _)| *distance <= near)
+        .map(|(_, candidate)| candidate)
+}
+
+/// The number of insertions, deletions, replacements and swaps of neighbours that make `a` into `b`.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    let mut before_last: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let replaced = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = replaced.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before_last[j - 2] + 1);
+            }
+            row.push(least);
+        }
+        before_last = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+impl Kind {
+    /// What the option takes, as the end of a sentence.
+    pub fn expected(&self) -> String {
+        match *self {
+            Kind::Flag => "true or false".to_owned(),
+            Kind::Integer { min, max, .. } => match (min, max) {
+                (ANY_NEGATIVE, ANY_POSITIVE) => "a whole number".to_owned(),
+                (ANY_NEGATIVE, max) => format!("a whole number up to {max}"),
+                (min, ANY_POSITIVE | i64::MAX) => format!("a whole number from {min}"),
+                (min, max) => format!("a whole number from {min} to {max}"),
+            },
+            Kind::Text {
+                bytes_max: VALUE_BYTES_MAX,
+            } => "a text".to_owned(),
+            Kind::Text { bytes_max } => format!("a text of up to {bytes_max} bytes"),
+            Kind::Path => "a path".to_owned(),
+            Kind::Word(words) | Kind::LogDest(words) => format!("one of {}", words.join(", ")),
+            Kind::Words(which) => which.to_owned(),
+            Kind::Duration => {
+                "a number above 0 followed by s, h, d, w, m (30 days) or y (365 days)".to_owned()
+            }
+            Kind::Listener => {
+                "a port from 1 to 65535, and if wanted the address to bind to".to_owned()
+            }
+            Kind::Anything => "anything".to_owned(),
+        }
+    }
+}
+
+/// The greatest length of a value in bytes, as of every MQTT string.
+pub const VALUE_BYTES_MAX: usize = 65535;
+
+// Mosquitto holds numbers in a C int, and takes a negative one as 'no limit' in several options.
+const ANY_NEGATIVE: i64 = i32::MIN as i64;
+const ANY_POSITIVE: i64 = i32::MAX as i64;
+
+const FLAG: Kind = Kind::Flag;
+const PATH: Kind = Kind::Path;
+const TEXT: Kind = Kind::Text {
+    bytes_max: VALUE_BYTES_MAX,
+};
+const ANY_INT: Kind = int(ANY_NEGATIVE, ANY_POSITIVE);
+
+const fn int(min: i64, max: i64) -> Kind {
+    Kind::Integer {
+        min,
+        max,
+        wording: RangeWording::Value,
+    }
+}
+
+const fn int_worded(min: i64, max: i64, wording: RangeWording) -> Kind {
+    Kind::Integer { min, max, wording }
+}
+
+use RangeWording::{Between, Limit, Plain};
+use Scope::{Bridge, Global, Listener, Plugin, Security};
+
+/// Every option.
+pub const TABLE: &[Row] = &[
+    // Who may connect, and what they may do.
+    Row::new("acl_file", Security, PATH, "", "file of rules: who may read and write which topics")
+        .last()
+        .restricts(),
+    Row::new("allow_anonymous", Security, FLAG, "", "whether a client may connect without a user name")
+        .in_force(),
+    Row::new("listener_allow_anonymous", Listener, FLAG, "", "allow_anonymous for this listener alone")
+        .listener_first()
+        .in_force(),
+    Row::new(
+        "allow_zero_length_clientid",
+        Security,
+        FLAG,
+        "true",
+        "whether the broker makes up a client identifier for a client that sends none",
+    )
+    .in_force(),
+    Row::new(
+        "auto_id_prefix",
+        Security,
+        Kind::Text { bytes_max: 50 },
+        "auto-",
+        "what a client identifier made by the broker starts with",
+    )
+    .in_force(),
+    Row::new(
+        "listener_auto_id_prefix",
+        Listener,
+        Kind::Text { bytes_max: 50 },
+        "auto-",
+        "auto_id_prefix for this listener alone",
+    )
+    .listener_first()
+    .in_force(),
+    Row::new("clientid_prefixes", Global, TEXT, "", "only client identifiers that start so may connect")
+        .restricts(),
+    Row::new("password_file", Security, PATH, "", "file of user names and password hashes")
+        .last()
+        .in_force(),
+    Row::new(
+        "per_listener_settings",
+        Global,
+        FLAG,
+        "false",
+        "whether security options belong to the listener above them instead of to the broker",
+    )
+    .at_start()
+    .in_force(),
+    Row::new("psk_file", Security, PATH, "", "file of TLS-PSK identities and keys").last().restricts(),
+    Row::new("plugin", Security, PATH, "", "a plugin that authenticates, authorises or extends")
+        .each()
+        .at_start()
+        .alias(&["auth_plugin"])
+        .restricts(),
+    Row::new("global_plugin", Global, PATH, "", "a plugin for all listeners, asked first")
+        .each()
+        .at_start()
+        .restricts(),
+    Row::new("plugin_load", Global, Kind::Words("a name and a path"), "", "loads a plugin under a name")
+        .each()
+        .at_start()
+        .restricts(),
+    Row::new("plugin_use", Listener, TEXT, "", "uses a plugin that plugin_load named")
+        .each()
+        .at_start()
+        .listener_first()
+        .restricts(),
+    Row::new("plugin_opt_*", Plugin, TEXT, "", "a setting of the plugin above").each().at_start(),
+    Row::new("auth_opt_*", Plugin, TEXT, "", "old name of plugin_opt_*").each().at_start(),
+    Row::new(
+        "auth_plugin_deny_special_chars",
+        Plugin,
+        FLAG,
+        "true",
+        "whether user names and client identifiers with + or # are denied before the plugin is asked",
+    )
+    .at_start(),
+    Row::new("enable_control_api", Global, FLAG, "false", "whether $CONTROL/broker/v1 is answered"),
+    Row::new("user", Global, TEXT, "mosquitto", "the user to become when started as root").at_start(),
+    // Limits and sessions.
+    Row::new(
+        "max_inflight_messages",
+        Global,
+        int_worded(ANY_NEGATIVE, 65535, Limit),
+        "20",
+        "QoS 1 and 2 messages under way to one client at a time; 0 is no limit, 1 keeps strict order",
+    )
+    .unit("messages")
+    .in_force(),
+    Row::new(
+        "max_inflight_bytes",
+        Global,
+        ANY_INT,
+        "0",
+        "payload of QoS 1 and 2 messages under way to one client at a time; 0 is no limit",
+    )
+    .unit("bytes")
+    .in_force(),
+    Row::new(
+        "max_queued_messages",
+        Global,
+        ANY_INT,
+        "1000",
+        "messages that wait for one client beyond those under way; 0 is no limit",
+    )
+    .unit("messages")
+    .in_force(),
+    Row::new(
+        "max_queued_bytes",
+        Global,
+        ANY_INT,
+        "0",
+        "payload that waits for one client beyond that under way; 0 is no limit",
+    )
+    .unit("bytes")
+    .in_force(),
+    Row::new(
+        "queue_qos0_messages",
+        Global,
+        FLAG,
+        "false",
+        "whether QoS 0 messages wait for a client whose session goes on without it",
+    )
+    .in_force(),
+    Row::new(
+        "max_packet_size",
+        Global,
+        int_worded(20, ANY_POSITIVE, Limit),
+        "2000000",
+        "the largest packet that a client may send",
+    )
+    .unit("bytes")
+    .in_force(),
+    Row::new(
+        "message_size_limit",
+        Global,
+        int(0, 268_435_455),
+        "0",
+        "the largest payload that is passed on; 0 is no limit",
+    )
+    .unit("bytes")
+    .in_force(),
+    Row::new("memory_limit", Global, int(0, i64::MAX), "0", "the most memory to use; 0 is no limit")
+        .unit("bytes"),
+    Row::new(
+        "max_keepalive",
+        Global,
+        int(0, 65535),
+        "0",
+        "the longest Keep Alive that a client may ask for; 0 is any",
+    )
+    .unit("seconds")
+    .in_force(),
+    Row::new(
+        "global_max_clients",
+        Global,
+        ANY_INT,
+        "-1",
+        "clients with a session, connected or not; -1 is no limit",
+    )
+    .unit("clients")
+    .in_force(),
+    Row::new("global_max_connections", Global, ANY_INT, "-1", "connections over all listeners; -1 is no limit")
+        .unit("connections")
+        .in_force(),
+    Row::new(
+        "persistent_client_expiration",
+        Global,
+        Kind::Duration,
+        "",
+        "how long a session outlives its connection at most; without it, for ever",
+    )
+    .in_force(),
+    Row::new(
+        "allow_duplicate_messages",
+        Global,
+        FLAG,
+        "true",
+        "whether overlapping subscriptions may deliver a message more than once to a client",
+    )
+    .in_force(),
+    Row::new(
+        "upgrade_outgoing_qos",
+        Global,
+        FLAG,
+        "false",
+        "whether a message goes out at the QoS of the subscription even if it came in with less",
+    )
+    .in_force(),
+    Row::new("retain_available", Global, FLAG, "true", "whether clients may publish retained messages")
+        .in_force(),
+    Row::new(
+        "retain_expiry_interval",
+        Global,
+        int(1, 10_000_000),
+        "",
+        "how often retained messages are looked through for expired ones",
+    )
+    .unit("minutes")
+    .in_force(),
+    Row::new(
+        "check_retain_source",
+        Global,
+        FLAG,
+        "true",
+        "whether the publisher of a retained message must still have the right to it when it is sent",
+    ),
+    Row::new("set_tcp_nodelay", Global, FLAG, "", "whether TCP_NODELAY is set; without it, the broker chooses")
+        .in_force(),
+    Row::new("sys_interval", Global, int(0, 65535), "10", "how often $SYS is published; 0 is never")
+        .unit("seconds")
+        .in_force(),
+    Row::new(
+        "packet_buffer_size",
+        Global,
+        int_worded(0, 65535, Between),
+        "4096",
+        "size of the first read of a connection; Midge sizes its buffers itself",
+    )
+    .alias(&["websockets_headers_size"])
+    .unit("bytes"),
+    Row::new("retry_interval", Global, Kind::Anything, "", "messages are only sent again on a new connection")
+        .obsolete(),
+    // Persistence.
+    Row::new("persistence", Global, FLAG, "false", "whether sessions and messages survive a restart")
+        .alias(&["retained_persistence"]),
+    Row::new("persistence_file", Global, TEXT, "mosquitto.db", "name of the file that they are kept in"),
+    Row::new("persistence_location", Global, PATH, "", "directory of that file"),
+    Row::new("autosave_interval", Global, ANY_INT, "1800", "how often that file is written").unit("seconds"),
+    Row::new("autosave_on_changes", Global, FLAG, "false", "whether autosave_interval counts changes instead"),
+    // Logging and process.
+    Row::new(
+        "log_dest",
+        Global,
+        Kind::LogDest(&["none", "stdout", "stderr", "syslog", "topic", "file", "dlt", "android"]),
+        "stderr",
+        "where log lines go; may be given several times",
+    )
+    .each()
+    .in_force(),
+    Row::new(
+        "log_type",
+        Global,
+        Kind::Word(&[
+            "debug",
+            "error",
+            "warning",
+            "notice",
+            "information",
+            "subscribe",
+            "unsubscribe",
+            "internal",
+            "websockets",
+            "none",
+            "all",
+        ]),
+        "",
+        "which lines are logged; may be given several times; without it, error, warning, notice and information",
+    )
+    .each()
+    .in_force(),
+    Row::new("log_facility", Global, int(0, 7), "", "the syslog facility, local0 to local7"),
+    Row::new("log_timestamp", Global, FLAG, "true", "whether a log line starts with the time").in_force(),
+    Row::new(
+        "log_timestamp_format",
+        Global,
+        TEXT,
+        "",
+        "that time in local time, as strftime has it; without it, seconds since 1970",
+    )
+    .in_force(),
+    Row::new(
+        "connection_messages",
+        Global,
+        FLAG,
+        "true",
+        "whether connections and disconnections are logged",
+    )
+    .in_force(),
+    Row::new("pid_file", Global, PATH, "", "file that the process number is written to").at_start(),
+    Row::new("include_dir", Global, PATH, "", "directory whose *.conf files are read in here").each().in_force(),
+    Row::new("websockets_log_level", Global, Kind::Anything, "", "log level of a library that is not used")
+        .obsolete(),
+    // Listeners.
+    Row::new("listener", Listener, Kind::Listener, "", "a port to listen on, and the address to bind to")
+        .each()
+        .at_start()
+        .in_force(),
+    Row::new("port", Listener, int(1, 65535), "1883", "the port of the default listener")
+        .at_start()
+        .instead("listener")
+        .in_force(),
+    Row::new("bind_address", Listener, TEXT, "", "the address of the default listener")
+        .at_start()
+        .instead("listener")
+        .in_force(),
+    Row::new("bind_interface", Listener, TEXT, "", "the network interface to listen on alone")
+        .at_start()
+        .restricts(),
+    Row::new(
+        "socket_domain",
+        Listener,
+        Kind::Word(&["ipv4", "ipv6"]),
+        "",
+        "the IP version to listen on alone",
+    )
+    .at_start()
+    .in_force(),
+    Row::new(
+        "protocol",
+        Listener,
+        Kind::Word(&["mqtt", "websockets", "http_api"]),
+        "mqtt",
+        "what is spoken on this listener",
+    )
+    .restricts(),
+    Row::new(
+        "accept_protocol_versions",
+        Listener,
+        Kind::Words("some of 3, 4 and 5, with commas or spaces between"),
+        "3 4 5",
+        "the MQTT versions that are accepted",
+    )
+    .listener_first()
+    .restricts(),
+    Row::new("mount_point", Listener, TEXT, "", "what is put before every topic of this listener's clients")
+        .listener_first()
+        .restricts(),
+    Row::new("max_connections", Listener, ANY_INT, "-1", "connections to this listener; -1 is no limit")
+        .unit("connections")
+        .in_force(),
+    Row::new(
+        "max_qos",
+        Listener,
+        int_worded(0, 2, Between),
+        "2",
+        "the highest QoS that clients of this listener may publish with",
+    )
+    .alias(&["maximum_qos"])
+    .in_force(),
+    Row::new(
+        "max_topic_alias",
+        Listener,
+        int_worded(0, 65535, Plain),
+        "10",
+        "Topic Aliases that each client may use towards the broker",
+    )
+    .in_force(),
+    Row::new(
+        "max_topic_alias_broker",
+        Listener,
+        int_worded(0, 65535, Plain),
+        "10",
+        "Topic Aliases that the broker uses towards each client at most",
+    )
+    .in_force(),
+    Row::new(
+        "use_username_as_clientid",
+        Listener,
+        FLAG,
+        "false",
+        "whether the user name takes the place of the client identifier",
+    )
+    .restricts(),
+    Row::new("http_dir", Listener, PATH, "", "directory of files that are served over HTTP").at_start(),
+    Row::new("websockets_origin", Listener, TEXT, "", "an Origin that WebSocket clients may come from")
+        .each()
+        .restricts(),
+    Row::new(
+        "enable_proxy_protocol",
+        Listener,
+        int(1, 2),
+        "",
+        "the version of the PROXY protocol that connections start with",
+    ),
+    Row::new(
+        "proxy_protocol_v2_require_tls",
+        Listener,
+        FLAG,
+        "false",
+        "whether a proxy must say that its client came over TLS",
+    )
+    .restricts(),
+    // TLS of listeners.
+    Row::new("certfile", Listener, PATH, "", "this listener's certificate chain; turns TLS on").last().restricts(),
+    Row::new("keyfile", Listener, PATH, "", "this listener's private key").last().restricts(),
+    Row::new("cafile", Listener, PATH, "", "the authorities that client certificates are checked against")
+        .last()
+        .restricts(),
+    Row::new("capath", Listener, PATH, "", "directory of such authorities").last().at_start().restricts(),
+    Row::new("crlfile", Listener, PATH, "", "revoked client certificates").last().restricts(),
+    Row::new("require_certificate", Listener, FLAG, "false", "whether clients must show a certificate")
+        .restricts(),
+    Row::new(
+        "use_identity_as_username",
+        Listener,
+        FLAG,
+        "false",
+        "whether the common name of the certificate, or the PSK identity, is the user name",
+    )
+    .restricts(),
+    Row::new(
+        "use_subject_as_username",
+        Listener,
+        FLAG,
+        "false",
+        "whether the whole subject of the certificate is the user name",
+    )
+    .restricts(),
+    Row::new("ciphers", Listener, TEXT, "", "cipher suites up to TLS 1.2").last().at_start().restricts(),
+    Row::new("ciphers_tls1.3", Listener, TEXT, "", "cipher suites of TLS 1.3").last().at_start().restricts(),
+    Row::new(
+        "tls_version",
+        Listener,
+        Kind::Word(&["tlsv1.3", "tlsv1.2", "tlsv1.1"]),
+        "",
+        "the lowest TLS version that is accepted",
+    )
+    .at_start()
+    .restricts(),
+    Row::new(
+        "disable_client_cert_date_checks",
+        Listener,
+        FLAG,
+        "false",
+        "whether client certificates are taken outside their dates",
+    ),
+    Row::new("dhparamfile", Listener, Kind::Anything, "", "parameters that are chosen by the TLS library")
+        .obsolete(),
+    Row::new("psk_hint", Listener, TEXT, "", "this listener's TLS-PSK hint; turns TLS-PSK on")
+        .last()
+        .at_start()
+        .restricts(),
+    Row::new("tls_engine", Listener, TEXT, "", "an OpenSSL engine").at_start().restricts(),
+    Row::new("tls_engine_kpass_sha1", Listener, TEXT, "", "SHA-1 of the engine's key password, in hexadecimal")
+        .at_start()
+        .restricts(),
+    Row::new(
+        "tls_keyform",
+        Listener,
+        Kind::Word(&["pem", "engine"]),
+        "pem",
+        "where the private key comes from",
+    )
+    .at_start()
+    .restricts(),
+    // Bridges.
+    Row::new("connection", Bridge, TEXT, "", "starts a bridge of this name").each(),
+    Row::new("address", Bridge, Kind::Words("one or more host[:port]"), "", "the brokers to connect to")
+        .alias(&["addresses"]),
+    Row::new(
+        "topic",
+        Bridge,
+        Kind::Words("a pattern, and then a direction, a QoS, a local and a remote prefix"),
+        "",
+        "topics that pass over the bridge",
+    )
+    .each(),
+    Row::new("remote_clientid", Bridge, TEXT, "", "the client identifier over there").alias(&["clientid"]),
+    Row::new("remote_username", Bridge, TEXT, "", "the user name over there").alias(&["username"]),
+    Row::new("remote_password", Bridge, TEXT, "", "the password over there").alias(&["password"]),
+    Row::new("local_clientid", Bridge, TEXT, "", "the client identifier here"),
+    Row::new("local_username", Bridge, TEXT, "", "the user name here"),
+    Row::new("local_password", Bridge, TEXT, "", "the password here"),
+    Row::new("cleansession", Bridge, FLAG, "false", "whether the session over there ends with the connection"),
+    Row::new("local_cleansession", Bridge, FLAG, "", "whether the session here ends with the connection"),
+    Row::new("keepalive_interval", Bridge, int(5, 65535), "60", "Keep Alive of the connection").unit("seconds"),
+    Row::new("idle_timeout", Bridge, int(1, ANY_POSITIVE), "60", "when a lazy bridge disconnects").unit("seconds"),
+    Row::new("threshold", Bridge, int(1, ANY_POSITIVE), "10", "when a lazy bridge connects").unit("messages"),
+    Row::new(
+        "start_type",
+        Bridge,
+        Kind::Word(&["automatic", "lazy", "once"]),
+        "automatic",
+        "when the bridge connects",
+    ),
+    Row::new(
+        "restart_timeout",
+        Bridge,
+        Kind::Words("up to three numbers of seconds: the base, the greatest, and when it is stable"),
+        "5 30",
+        "how long to wait before connecting again",
+    ),
+    Row::new("round_robin", Bridge, FLAG, "false", "whether the next address is taken, not the first again"),
+    Row::new("try_private", Bridge, FLAG, "true", "whether to tell the other broker that this is a bridge"),
+    Row::new("notifications", Bridge, FLAG, "true", "whether the state of the bridge is published"),
+    Row::new("notifications_local_only", Bridge, FLAG, "false", "whether it is published only here"),
+    Row::new("notification_topic", Bridge, TEXT, "", "the topic of that state"),
+    Row::new(
+        "bridge_attempt_unsubscribe",
+        Bridge,
+        FLAG,
+        "true",
+        "whether to unsubscribe from topics that are no longer in the configuration",
+    ),
+    Row::new("bridge_bind_address", Bridge, TEXT, "", "the local address to connect from"),
+    Row::new("bridge_max_packet_size", Bridge, int(0, ANY_POSITIVE), "0", "the largest packet to send or take")
+        .unit("bytes"),
+    Row::new("bridge_max_topic_alias", Bridge, int(0, 65535), "10", "Topic Aliases to use"),
+    Row::new("bridge_outgoing_retain", Bridge, FLAG, "true", "whether messages keep their retain flag over there"),
+    Row::new(
+        "bridge_protocol_version",
+        Bridge,
+        Kind::Word(&["mqttv31", "mqttv311", "mqttv50"]),
+        "mqttv311",
+        "the MQTT version to speak",
+    ),
+    Row::new("bridge_receive_maximum", Bridge, int(1, 65535), "", "messages under way at a time").unit("messages"),
+    Row::new(
+        "bridge_reload_type",
+        Bridge,
+        Kind::Word(&["lazy", "immediate"]),
+        "lazy",
+        "when a changed configuration is taken",
+    ),
+    Row::new(
+        "bridge_session_expiry_interval",
+        Bridge,
+        int(0, u32::MAX as i64),
+        "0",
+        "how long the session over there is kept",
+    )
+    .unit("seconds"),
+    Row::new(
+        "bridge_tcp_keepalive",
+        Bridge,
+        Kind::Words("three numbers: idle seconds, interval seconds, count"),
+        "",
+        "TCP keep-alive of the connection",
+    ),
+    Row::new("bridge_tcp_user_timeout", Bridge, int(0, ANY_POSITIVE), "", "TCP_USER_TIMEOUT").unit("milliseconds"),
+    Row::new("bridge_cafile", Bridge, PATH, "", "the authorities to trust; turns TLS on"),
+    Row::new("bridge_capath", Bridge, PATH, "", "directory of such authorities"),
+    Row::new("bridge_tls_use_os_certs", Bridge, FLAG, "false", "whether to trust the system's authorities"),
+    Row::new("bridge_certfile", Bridge, PATH, "", "the certificate to show"),
+    Row::new("bridge_keyfile", Bridge, PATH, "", "its private key"),
+    Row::new("bridge_alpn", Bridge, TEXT, "", "the application protocol to ask for in TLS"),
+    Row::new("bridge_insecure", Bridge, FLAG, "false", "whether to skip checking the name of the other broker"),
+    Row::new("bridge_require_ocsp", Bridge, FLAG, "false", "whether the certificate must be stapled as not revoked"),
+    Row::new("bridge_identity", Bridge, TEXT, "", "the TLS-PSK identity"),
+    Row::new("bridge_psk", Bridge, TEXT, "", "the TLS-PSK key, in hexadecimal"),
+    Row::new(
+        "bridge_tls_version",
+        Bridge,
+        Kind::Word(&["tlsv1.3", "tlsv1.2", "tlsv1.1"]),
+        "",
+        "the lowest TLS version to accept",
+    ),
+    Row::new("bridge_ciphers", Bridge, TEXT, "", "cipher suites up to TLS 1.2"),
+    Row::new("bridge_ciphers_tls1.3", Bridge, TEXT, "", "cipher suites of TLS 1.3"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_belongs_to_one_row() {
+        let mut names: Vec<&str> = TABLE
+            .iter()
+            .flat_map(|row| std::iter::once(&row.name).chain(row.aliases))
+            .copied()
+            .collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count);
+        for name in names {
+            let row = find(name).expect("a name of the table");
+            assert!(row.name == name || row.aliases.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_row_says_what_it_is() {
+        for row in TABLE {
+            assert!(
+                !row.help.is_empty() && !row.help.contains('\n'),
+                "{}",
+                row.name
+            );
+            assert!(!row.kind.expected().is_empty(), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn names_find_their_row() {
+        for (name, row) in [
+            ("max_qos", "max_qos"),
+            ("maximum_qos", "max_qos"),
+            ("plugin_opt_db_host", "plugin_opt_*"),
+            ("auth_opt_x", "auth_opt_*"),
+            ("auth_plugin", "plugin"),
+            ("addresses", "address"),
+        ] {
+            assert_eq!(find(name).map(|row| row.name), Some(row), "{name}");
+        }
+        for name in [
+            "",
+            "#",
+            "Max_qos",
+            "max_qos ",
+            "plugin_op",
+            "allow_anonymous\ttrue",
+        ] {
+            assert!(find(name).is_none(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn the_nearest_name_is_suggested() {
+        for (name, nearest_name) in [
+            ("alow_anonymous", Some("allow_anonymous")),
+            ("allow_anonymuos", Some("allow_anonymous")),
+            ("Allow-Anonymous", Some("allow_anonymous")),
+            ("listner", Some("listener")),
+            ("prot", Some("port")),
+            ("max_inflight_message", Some("max_inflight_messages")),
+            ("pasword_file", Some("password_file")),
+            ("ports", Some("port")),
+            ("logtype", Some("log_type")),
+            ("#", None),
+            ("wibble", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(name), nearest_name, "{name}");
+        }
+        assert_eq!(nearest(&"a".repeat(70_000)), None);
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, count) in [
+            ("", "", 0),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("abc", "abc", 0),
+            ("abc", "acb", 1),
+            ("abc", "abd", 1),
+            ("abc", "xabc", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(distance(a.as_bytes(), b.as_bytes()), count, "{a} {b}");
+        }
+    }
+}
