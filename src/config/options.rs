@@ -408,7 +408,7 @@ pub const TABLE: &[Row] = &[
     )
     .at_start(),
     Row::new("enable_control_api", Global, FLAG, "false", "whether $CONTROL/broker/v1 is answered"),
-    Row::new("user", Global, TEXT, "mosquitto", "the user to become when started as root").at_start(),
+    Row::new("user", Global, TEXT, "", "the user to become when started as root").at_start(),
     // Limits and sessions.
     Row::new(
         "max_inflight_messages",

@@ -685,6 +685,10 @@ fn warnings_say_what_has_no_effect() {
             "Warning: The 'persistence' option has no effect yet. (t.conf:1)",
         ),
         (
+            "user mosquitto",
+            "Warning: The 'user' option has no effect yet. (t.conf:1)",
+        ),
+        (
             "retry_interval 5",
             "Warning: The 'retry_interval' option is no longer available. (t.conf:1)",
         ),
