@@ -168,7 +168,7 @@ impl Builder {
                 _ => self.setting(setting, &mut cursor)?,
             }
         }
-        Ok(())
+        file.error.map_or(Ok(()), Err)
     }
 
     fn setting(&mut self, setting: Setting, cursor: &mut Cursor) -> Result<(), ConfigError> {
@@ -425,7 +425,7 @@ impl Builder {
             "max_inflight_bytes" => config.max_inflight_bytes = limit(number),
             "max_queued_messages" => config.max_queued_messages = limit(number),
             "max_queued_bytes" => config.max_queued_bytes = limit(number),
-            "max_packet_size" => config.max_packet_size = within(number),
+            "max_packet_size" => config.max_packet_size = u32::try_from(number).unwrap_or(u32::MAX),
             "message_size_limit" => config.message_size_limit = NonZeroU32::new(within(number)),
             "max_keepalive" => config.max_keep_alive = NonZeroU16::new(within(number)),
             "global_max_clients" => config.global_max_clients = limit(number),

@@ -239,7 +239,7 @@ impl Config {
     /// As [`Config::load`].
     pub fn from_text(name: &str, text: impl AsRef<[u8]>) -> Result<Config, ConfigError> {
         let mut warnings = Vec::new();
-        let main = parse::read_bytes(name, text.as_ref(), &mut warnings)?;
+        let main = parse::read_bytes(name, text.as_ref(), &mut warnings);
         build::config(
             Some(main),
             Some(name.into()),

@@ -276,7 +276,7 @@ impl Kind {
         match *self {
             Kind::Flag => "true or false".to_owned(),
             Kind::Integer { min, max, .. } => match (min, max) {
-                (ANY_NEGATIVE, ANY_POSITIVE) => "a whole number".to_owned(),
+                (ANY_NEGATIVE, ANY_POSITIVE | i64::MAX) => "a whole number".to_owned(),
                 (ANY_NEGATIVE, max) => format!("a whole number up to {max}"),
                 (min, ANY_POSITIVE | i64::MAX) => format!("a whole number from {min}"),
                 (min, max) => format!("a whole number from {min} to {max}"),
@@ -311,7 +311,7 @@ const PATH: Kind = Kind::Path;
 const TEXT: Kind = Kind::Text {
     bytes_max: VALUE_BYTES_MAX,
 };
-const ANY_INT: Kind = int(ANY_NEGATIVE, ANY_POSITIVE);
+const ANY_INT: Kind = int(ANY_NEGATIVE, i64::MAX);
 
 const fn int(min: i64, max: i64) -> Kind {
     Kind::Integer {
@@ -408,7 +408,7 @@ pub const TABLE: &[Row] = &[
     )
     .at_start(),
     Row::new("enable_control_api", Global, FLAG, "false", "whether $CONTROL/broker/v1 is answered"),
-    Row::new("user", Global, TEXT, "mosquitto", "the user to become when started as root").at_start(),
+    Row::new("user", Global, TEXT, "", "the user to become when started as root").at_start(),
     // Limits and sessions.
     Row::new(
         "max_inflight_messages",
@@ -457,7 +457,7 @@ pub const TABLE: &[Row] = &[
     Row::new(
         "max_packet_size",
         Global,
-        int_worded(20, ANY_POSITIVE, Limit),
+        int_worded(20, i64::MAX, Limit),
         "2000000",
         "the largest packet that a client may send",
     )
@@ -796,9 +796,9 @@ pub const TABLE: &[Row] = &[
     Row::new("local_password", Bridge, TEXT, "", "the password here"),
     Row::new("cleansession", Bridge, FLAG, "false", "whether the session over there ends with the connection"),
     Row::new("local_cleansession", Bridge, FLAG, "", "whether the session here ends with the connection"),
-    Row::new("keepalive_interval", Bridge, int(5, 65535), "60", "Keep Alive of the connection").unit("seconds"),
-    Row::new("idle_timeout", Bridge, int(1, ANY_POSITIVE), "60", "when a lazy bridge disconnects").unit("seconds"),
-    Row::new("threshold", Bridge, int(1, ANY_POSITIVE), "10", "when a lazy bridge connects").unit("messages"),
+    Row::new("keepalive_interval", Bridge, ANY_INT, "60", "Keep Alive of the connection, 5 at least").unit("seconds"),
+    Row::new("idle_timeout", Bridge, ANY_INT, "60", "when a lazy bridge disconnects").unit("seconds"),
+    Row::new("threshold", Bridge, ANY_INT, "10", "when a lazy bridge connects").unit("messages"),
     Row::new(
         "start_type",
         Bridge,
@@ -826,7 +826,7 @@ pub const TABLE: &[Row] = &[
         "whether to unsubscribe from topics that are no longer in the configuration",
     ),
     Row::new("bridge_bind_address", Bridge, TEXT, "", "the local address to connect from"),
-    Row::new("bridge_max_packet_size", Bridge, int(0, ANY_POSITIVE), "0", "the largest packet to send or take")
+    Row::new("bridge_max_packet_size", Bridge, ANY_INT, "0", "the largest packet to send or take")
         .unit("bytes"),
     Row::new("bridge_max_topic_alias", Bridge, int(0, 65535), "10", "Topic Aliases to use"),
     Row::new("bridge_outgoing_retain", Bridge, FLAG, "true", "whether messages keep their retain flag over there"),

@@ -19,6 +19,8 @@ use super::{ConfigError, Place, Problem, Warning};
 pub struct File {
     /// The settings, in the order of their lines.
     pub settings: Vec<Setting>,
+    /// What is wrong with the line after them, where reading stopped: a setting before it may be the first mistake.
+    pub error: Option<ConfigError>,
 }
 
 /// One line that sets something.
@@ -64,20 +66,16 @@ pub fn read(path: &Path, warnings: &mut Vec<Warning>) -> Result<File, ConfigErro
         path: path.to_owned(),
         error,
     })?;
-    Parser {
+    let mut parser = Parser {
         warnings,
         is_main: true,
         file: name_of(path),
-    }
-    .file(&bytes)
+    };
+    Ok(parser.file(&bytes))
 }
 
 /// Reads `bytes` as the main file, called `name` in messages.
-pub fn read_bytes(
-    name: &str,
-    bytes: &[u8],
-    warnings: &mut Vec<Warning>,
-) -> Result<File, ConfigError> {
+pub fn read_bytes(name: &str, bytes: &[u8], warnings: &mut Vec<Warning>) -> File {
     Parser {
         warnings,
         is_main: true,
@@ -97,7 +95,7 @@ struct Parser<'a> {
 }
 
 impl Parser<'_> {
-    fn file(&mut self, bytes: &[u8]) -> Result<File, ConfigError> {
+    fn file(&mut self, bytes: &[u8]) -> File {
         let mut settings = Vec::new();
         for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line_number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);
@@ -105,9 +103,20 @@ impl Parser<'_> {
                 file: self.file.clone(),
                 line: line_number,
             };
-            settings.extend(self.line(line, place)?);
+            match self.line(line, place) {
+                Ok(setting) => settings.extend(setting),
+                Err(error) => {
+                    return File {
+                        settings,
+                        error: Some(error),
+                    };
+                }
+            }
         }
-        Ok(File { settings })
+        File {
+            settings,
+            error: None,
+        }
     }
 
     fn line(&mut self, line: &[u8], place: Place) -> Result<Option<Setting>, ConfigError> {
@@ -202,7 +211,7 @@ impl Parser<'_> {
                 is_main: false,
                 file: name_of(&path),
             };
-            files.push(parser.file(&bytes)?);
+            files.push(parser.file(&bytes));
         }
         Ok(Some(Value::Files(files)))
     }
@@ -369,7 +378,7 @@ fn integer_in_range(
 
 /// A whole number as C's `strtol` reads it with base 0, but to its last character.
 ///
-/// One that is too large for an `i64` becomes the greatest, and so ends outside every range.
+/// One that is too large for an `i64` becomes the greatest `i64`.
 fn integer(text: &str) -> Option<i64> {
     let (negative, digits) = match text.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -393,7 +402,6 @@ fn integer(text: &str) -> Option<i64> {
             .saturating_mul(i64::from(radix))
             .saturating_add(digit);
     }
-    // The greatest number is its own sign for 'too large' and is never in a range that operators reach.
     Some(if negative { -number } else { number })
 }
 
