@@ -1,4 +1,15 @@
 //! Bytes in transit, shared by `net` and `broker`; no sockets, no MQTT.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `ring` | [`Ring`]: bytes received; a whole packet is always one contiguous slice |
+//! | `outbox` | [`Outbox`]: bytes to send: copied small packets, counted references to large payloads |
+
+pub mod outbox;
+pub mod ring;
+
+pub use outbox::{BufferPool, Outbox};
+pub use ring::{Ring, RingPool};
 
 /// Names one Network Connection in both rooms: a slot and the generation that lives in it.
 ///
@@ -8,6 +19,6 @@
 pub struct ConnectionKey {
     /// The slot in the slab of connections.
     pub index: u32,
-    /// How many connections lived in this slot before.
+    /// Tells this tenant of the slot from every earlier one: the number of connections made before it.
     pub generation: u32,
 }

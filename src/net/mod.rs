@@ -1,1 +1,612 @@
-//! (room net)
+//! Sockets <-> bytes: the poller, the listeners and the slab of connections; no MQTT.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `connection` | one socket: readiness, reading, writing, close |
+//! | `listener` | bind, limits, socket options |
+//!
+//! A socket is registered once, edge-triggered, for reading and writing, and never again. A turn of the loop:
+//! [`Net::poll`]; [`Net::accept`] until `None`; for each [`Net::take_ready`] one [`Net::fill`], parse what is in
+//! [`Net::ring`], [`Net::settle`]; for each [`Net::take_writable`] and each client that something was queued for one
+//! [`Net::flush`].
+//!
+//! 1. A connection that may hold unread bytes is on the ready list, or paused, or between `take_ready` and `settle`.
+//! 2. The large ring holds bytes of the connection `holder` only; without one it is empty.
+//! 3. A key whose connection is gone does nothing and finds nothing.
+//! 4. While accepting is paused, the backlog is looked at again when a connection closes and once in [`ACCEPT_RETRY`].
+//! 5. If there is work that no event will tell of, `poll` does not wait.
+
+mod connection;
+pub mod listener;
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, Read};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use mio::net::UnixStream;
+use mio::{Events, Interest, Poll, Token};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+pub use self::listener::{ListenerSpec, NetError, SocketDomain};
+
+use self::connection::{Connection, Connections, Flushed};
+use self::listener::{Group, Listener};
+use crate::buffer::{ConnectionKey, Outbox, Ring, RingPool};
+use crate::config::log_target;
+
+/// How many connections are accepted in one turn of the loop; the others wait for the next.
+pub const ACCEPTS_PER_TURN: u32 = 256;
+
+/// How long accepting pauses when files or memory ran out and no connection closes: other processes may free some.
+pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
+
+/// How many events one poll takes.
+const EVENTS_PER_POLL: usize = 1024;
+
+/// Tokens below are indices of connections.
+const LISTENERS: usize = 1 << 30;
+const SIGNALS: usize = LISTENERS - 1;
+
+/// The sockets.
+#[derive(Debug)]
+pub struct Net {
+    poll: Poll,
+    events: Events,
+    connections: Connections,
+    ready: TurnList,
+    writable: TurnList,
+    rings: RingPool,
+    /// The connection that has the large ring.
+    holder: Option<ConnectionKey>,
+    /// What a key finds whose connection is gone.
+    no_ring: Ring,
+    listeners: Vec<Listener>,
+    groups: Vec<Group>,
+    /// The listeners whose backlog may not be empty.
+    accepting: VecDeque<usize>,
+    accepts_left: u32,
+    /// Until when nothing is accepted, because something ran out.
+    accept_paused: Option<Instant>,
+    /// Whether that was logged, since the last time a backlog was empty.
+    exhaustion_logged: bool,
+    signals: Option<Signals>,
+    bytes_received: u64,
+    bytes_sent: u64,
+    connections_accepted: u64,
+}
+
+/// A connection that was accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Its name from now on.
+    pub connection: ConnectionKey,
+    /// Where it comes from.
+    pub peer: SocketAddr,
+    /// The port that it came to.
+    pub local_port: u16,
+    /// [`ListenerSpec::index`] of its listener.
+    pub listener: usize,
+}
+
+/// What a read came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// So many bytes came; with 0 there was nothing to read or no room, but there may still be something to parse.
+    Bytes(usize),
+    /// The peer will send no more.
+    Closed,
+}
+
+/// Connections that wait to be served, in order; what is pushed during a turn waits for the next.
+#[derive(Debug, Default)]
+struct TurnList {
+    keys: VecDeque<ConnectionKey>,
+    /// How many of them are to be served in this turn.
+    turn: usize,
+}
+
+impl TurnList {
+    fn push(&mut self, key: ConnectionKey) {
+        self.keys.push_back(key);
+    }
+
+    fn begin_turn(&mut self) {
+        self.turn = self.keys.len();
+    }
+
+    fn take(&mut self) -> Option<ConnectionKey> {
+        self.turn = self.turn.checked_sub(1)?;
+        self.keys.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+/// Signals as events: each sets its flag and then wakes the poller through a socket.
+#[derive(Debug)]
+struct Signals {
+    receiver: UnixStream,
+    flags: Vec<(i32, Arc<AtomicBool>)>,
+    handlers: Vec<signal_hook::SigId>,
+    taken: Vec<i32>,
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        for handler in self.handlers.drain(..) {
+            signal_hook::low_level::unregister(handler);
+        }
+    }
+}
+
+impl Net {
+    /// A poller without sockets.
+    /// # Errors
+    /// If the system has no poller left to give.
+    pub fn new() -> io::Result<Net> {
+        Ok(Net {
+            poll: Poll::new()?,
+            events: Events::with_capacity(EVENTS_PER_POLL),
+            connections: Connections::default(),
+            ready: TurnList::default(),
+            writable: TurnList::default(),
+            rings: RingPool::new(),
+            holder: None,
+            no_ring: Ring::default(),
+            listeners: Vec::new(),
+            groups: Vec::new(),
+            accepting: VecDeque::new(),
+            accepts_left: 0,
+            accept_paused: None,
+            exhaustion_logged: false,
+            signals: None,
+            bytes_received: 0,
+            bytes_sent: 0,
+            connections_accepted: 0,
+        })
+    }
+
+    /// Listens on every address of `spec`.
+    /// # Errors
+    /// If the host has no address, or one of its addresses cannot be bound; then none is.
+    pub fn listen(&mut self, spec: &ListenerSpec) -> Result<(), NetError> {
+        let sockets = listener::open(spec)?;
+        let group = u16::try_from(self.groups.len()).expect("fewer listeners than ports");
+        self.groups.push(Group::new(spec));
+        for (mut socket, address) in sockets {
+            let token = Token(LISTENERS + self.listeners.len());
+            let registry = self.poll.registry();
+            registry
+                .register(&mut socket, token, Interest::READABLE)
+                .map_err(|source| NetError::Bind { address, source })?;
+            self.listeners.push(Listener {
+                socket,
+                address,
+                group,
+                pending: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// The addresses that listeners are bound to.
+    pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        self.listeners.iter().map(|listener| listener.address)
+    }
+
+    /// Lets signals arrive as events instead of ending the process.
+    /// # Errors
+    /// If a signal cannot be caught, or the system is out of files.
+    pub fn watch_signals(&mut self, signals: &[i32]) -> io::Result<()> {
+        let (receiver, sender) = StdUnixStream::pair()?;
+        receiver.set_nonblocking(true)?;
+        let mut watch = Signals {
+            receiver: UnixStream::from_std(receiver),
+            flags: Vec::new(),
+            handlers: Vec::new(),
+            taken: Vec::new(),
+        };
+        for &signal in signals {
+            // The flag first: who is woken finds it set.
+            let flag = Arc::new(AtomicBool::new(false));
+            watch
+                .handlers
+                .push(signal_hook::flag::register(signal, Arc::clone(&flag))?);
+            watch.flags.push((signal, flag));
+            let sender = sender.try_clone()?;
+            watch
+                .handlers
+                .push(signal_hook::low_level::pipe::register(signal, sender)?);
+        }
+        let registry = self.poll.registry();
+        if let Some(mut before) = self.signals.take() {
+            registry.deregister(&mut before.receiver)?;
+        }
+        registry.register(&mut watch.receiver, Token(SIGNALS), Interest::READABLE)?;
+        self.signals = Some(watch);
+        Ok(())
+    }
+
+    /// The signals that came since the last call.
+    pub fn take_signals(&mut self) -> Vec<i32> {
+        self.signals
+            .as_mut()
+            .map(|signals| std::mem::take(&mut signals.taken))
+            .unwrap_or_default()
+    }
+
+    /// Waits for events, no longer than `timeout`, and not at all if there is work left from the last turn.
+    /// # Errors
+    /// If the poller fails, which is a fault of ours.
+    pub fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let timeout = self.poll_timeout(timeout);
+        match self.poll.poll(&mut self.events, timeout) {
+            // A signal: the next poll finds what it wrote. The caller looks at its clock in between.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => result?,
+        }
+        for event in &self.events {
+            match event.token().0 {
+                index @ 0..SIGNALS => {
+                    let Some((key, connection)) = self.connections.at(index) else {
+                        continue;
+                    };
+                    let read_closed = event.is_read_closed();
+                    if (event.is_readable() || read_closed || event.is_error())
+                        && connection.handle_readable(read_closed)
+                    {
+                        self.ready.push(key);
+                    }
+                    if (event.is_writable() || event.is_write_closed())
+                        && connection.handle_writable()
+                    {
+                        self.writable.push(key);
+                    }
+                }
+                SIGNALS => self.signals.iter_mut().for_each(Signals::receive),
+                token => {
+                    let index = token - LISTENERS;
+                    let listener = &mut self.listeners[index];
+                    if !listener.pending {
+                        listener.pending = true;
+                        self.accepting.push_back(index);
+                    }
+                }
+            }
+        }
+        if self
+            .accept_paused
+            .is_some_and(|until| Instant::now() >= until)
+        {
+            self.accept_paused = None;
+        }
+        self.accepts_left = ACCEPTS_PER_TURN;
+        self.ready.begin_turn();
+        self.writable.begin_turn();
+        Ok(())
+    }
+
+    fn poll_timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
+        let accepts = !self.accepting.is_empty();
+        if !self.ready.is_empty()
+            || !self.writable.is_empty()
+            || (accepts && self.accept_paused.is_none())
+        {
+            return Some(Duration::ZERO);
+        }
+        match self.accept_paused {
+            Some(until) if accepts => {
+                let retry = until.saturating_duration_since(Instant::now());
+                Some(timeout.map_or(retry, |timeout| timeout.min(retry)))
+            }
+            _ => timeout,
+        }
+    }
+
+    /// The next new connection; `None` if there is none, or no more is to be accepted in this turn.
+    pub fn accept(&mut self) -> Option<Accepted> {
+        while self.accept_paused.is_none() && self.accepts_left > 0 {
+            let &index = self.accepting.front()?;
+            self.accepts_left -= 1;
+            let listener = &mut self.listeners[index];
+            match listener.socket.accept() {
+                Ok((mut socket, peer)) => {
+                    let group = listener.group;
+                    let local_port = listener.address.port();
+                    if !self.groups[usize::from(group)].admit() {
+                        log::info!(
+                            target: log_target::NOTICE,
+                            "Client connection from {} denied: max_connections exceeded.",
+                            peer.ip()
+                        );
+                        continue;
+                    }
+                    let token = Token(self.connections.next_index());
+                    let interest = Interest::READABLE | Interest::WRITABLE;
+                    if let Err(error) = self.poll.registry().register(&mut socket, token, interest)
+                    {
+                        self.groups[usize::from(group)].release();
+                        self.handle_accept_error(&error);
+                        continue;
+                    }
+                    let connection = self
+                        .connections
+                        .insert(Connection::new(socket, peer, group));
+                    self.connections_accepted += 1;
+                    let listener = self.groups[usize::from(group)].index;
+                    return Some(Accepted {
+                        connection,
+                        peer,
+                        local_port,
+                        listener,
+                    });
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    listener.pending = false;
+                    self.accepting.pop_front();
+                    self.exhaustion_logged = false;
+                }
+                Err(error) => self.handle_accept_error(&error),
+            }
+        }
+        None
+    }
+
+    /// Goes on after a connection that was gone before it was accepted; pauses when files or memory ran out.
+    fn handle_accept_error(&mut self, error: &io::Error) {
+        if !listener::is_exhaustion(error) {
+            log::debug!("Unable to accept new connection: {error}.");
+            return;
+        }
+        self.accept_paused = Some(Instant::now() + ACCEPT_RETRY);
+        if !self.exhaustion_logged {
+            self.exhaustion_logged = true;
+            log::warn!(
+                "Unable to accept new connection, system socket count has been exceeded. \
+                 Try increasing \"ulimit -n\" or equivalent."
+            );
+        }
+    }
+
+    /// The next connection to read from in this turn.
+    pub fn take_ready(&mut self) -> Option<ConnectionKey> {
+        loop {
+            let key = self.ready.take()?;
+            if self
+                .connections
+                .get_mut(key)
+                .is_some_and(Connection::take_turn)
+            {
+                return Some(key);
+            }
+        }
+    }
+
+    /// The next connection whose flush was blocked and can go on.
+    pub fn take_writable(&mut self) -> Option<ConnectionKey> {
+        loop {
+            let key = self.writable.take()?;
+            if self.connections.get(key).is_some() {
+                return Some(key);
+            }
+        }
+    }
+
+    /// One read into the connection's ring.
+    /// # Errors
+    /// What the system says of the connection, which is over then: a reset, for example.
+    pub fn fill(&mut self, key: ConnectionKey) -> io::Result<Filled> {
+        self.attach(key);
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(Filled::Closed);
+        };
+        let mut parked = connection.parked.take();
+        let ring = match &mut parked {
+            Some(own) => own,
+            None => self.rings.large(),
+        };
+        let filled = connection.fill(ring);
+        connection.parked = parked;
+        if let Ok(Filled::Bytes(n)) = filled {
+            self.bytes_received += n as u64;
+        }
+        filled
+    }
+
+    /// The connection's unparsed bytes.
+    #[inline]
+    pub fn ring(&mut self, key: ConnectionKey) -> &mut Ring {
+        self.attach(key);
+        match self.connections.get_mut(key) {
+            None => &mut self.no_ring,
+            Some(Connection {
+                parked: Some(own), ..
+            }) => own,
+            Some(_) => self.rings.large(),
+        }
+    }
+
+    /// To be called when the connection's bytes are parsed as far as they can be: gives back its ring, or keeps what is
+    /// left, and puts the connection on the ready list again if there may be more.
+    ///
+    /// `needed` is the whole length in bytes of the packet at the front of the ring, or 0 if that is not known or there is
+    /// none. Unless the connection is paused, a packet that is whole counts as left for the next turn.
+    pub fn settle(&mut self, key: ConnectionKey, needed: usize) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        let mut unparsed = 0;
+        if let Some(own) = &mut connection.parked {
+            unparsed = own.len();
+            if unparsed > 0 {
+                RingPool::expect(own, needed);
+            } else if let Some(own) = connection.parked.take() {
+                self.rings.recycle(own);
+            }
+        } else if self.holder == Some(key) {
+            unparsed = self.rings.large().len();
+            self.rings.expect_in_large(needed);
+            if unparsed == 0 {
+                self.holder = None;
+            } else if self.rings.outgrows_large() {
+                connection.parked = self.rings.park();
+                self.holder = None;
+            }
+        }
+        if connection.wants_turn_for(unparsed > 0 && (1..=unparsed).contains(&needed)) {
+            self.ready.push(key);
+        }
+    }
+
+    /// Stops reading the connection: events are only remembered.
+    pub fn pause(&mut self, key: ConnectionKey) {
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.pause();
+        }
+    }
+
+    /// Reads the connection again; it is on the ready list if there may be something to read or to parse.
+    pub fn resume(&mut self, key: ConnectionKey) {
+        let holds = self.holder == Some(key);
+        if let Some(connection) = self.connections.get_mut(key) {
+            connection.resume();
+            if connection.wants_turn_for(holds || connection.parked.is_some()) {
+                self.ready.push(key);
+            }
+        }
+    }
+
+    /// Writes what the outbox holds, as far as the kernel takes it; whether it took all. What it would not take waits
+    /// until [`Net::take_writable`] names the connection, and `outbox.blocked` says so.
+    ///
+    /// For a connection that is gone nothing is written: `false`.
+    /// # Errors
+    /// What the system says of the connection, which is over then.
+    pub fn flush(&mut self, key: ConnectionKey, outbox: &mut Outbox) -> io::Result<bool> {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(false);
+        };
+        let flushed = connection.flush(outbox, &mut self.bytes_sent)?;
+        if flushed == Flushed::Unfinished {
+            self.writable.push(key);
+        }
+        Ok(flushed == Flushed::Drained)
+    }
+
+    /// Ends the connection behind what was flushed.
+    pub fn close(&mut self, key: ConnectionKey) {
+        let Some(mut connection) = self.connections.remove(key) else {
+            return;
+        };
+        if self.holder == Some(key) {
+            self.holder = None;
+            self.rings.clear_large();
+        }
+        if let Some(ring) = connection.parked.take() {
+            self.rings.recycle(ring);
+        }
+        self.groups[usize::from(connection.group)].release();
+        connection.shut_down();
+        self.accept_paused = None;
+    }
+
+    /// Where the connection comes from.
+    pub fn peer_addr(&self, key: ConnectionKey) -> Option<SocketAddr> {
+        self.connections.get(key).map(|connection| connection.peer)
+    }
+
+    /// How many connections there are.
+    pub fn len(&self) -> usize {
+        self.connections.len()
+    }
+
+    /// Whether there are no connections.
+    pub fn is_empty(&self) -> bool {
+        self.connections.len() == 0
+    }
+
+    /// Bytes received since the start.
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
+    /// Bytes sent since the start.
+    pub fn bytes_sent(&self) -> u64 {
+        self.bytes_sent
+    }
+
+    /// Connections accepted since the start.
+    pub fn connections_accepted(&self) -> u64 {
+        self.connections_accepted
+    }
+
+    /// Sees to it that the connection has a ring to be read into: the large one, which another may have to leave, or its
+    /// own if it has one that is to be read into directly.
+    #[inline]
+    fn attach(&mut self, key: ConnectionKey) {
+        if self.holder != Some(key) {
+            self.attach_other(key);
+        }
+    }
+
+    fn attach_other(&mut self, key: ConnectionKey) {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return;
+        };
+        if connection
+            .parked
+            .as_ref()
+            .is_some_and(|ring| ring.is_direct())
+        {
+            return;
+        }
+        let parked = connection.parked.take();
+        if let Some(before) = self.holder.replace(key)
+            && let Some(connection) = self.connections.get_mut(before)
+        {
+            connection.parked = self.rings.park();
+        }
+        if let Some(ring) = parked {
+            self.rings.unpark(ring);
+        }
+    }
+}
+
+impl Signals {
+    fn receive(&mut self) {
+        let mut bytes = [0; 64];
+        while self.receiver.read(&mut bytes).is_ok_and(|n| n > 0) {}
+        for (signal, flag) in &self.flags {
+            // Relaxed: the flag is all there is, nothing is published with it.
+            if flag.swap(false, Ordering::Relaxed) && !self.taken.contains(signal) {
+                self.taken.push(*signal);
+            }
+        }
+    }
+}
+
+/// Raises the limit of open files to the hard limit; returns how many that is.
+/// # Errors
+/// If the system does not let us.
+pub fn raise_file_limit() -> io::Result<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: limit.maximum,
+                maximum: limit.maximum,
+            },
+        )?;
+    }
+    Ok(limit.maximum.unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,298 @@
+//! One socket: its readiness, reading, writing and closing; knows neither the poller nor other connections.
+//!
+//! Readiness is edge-triggered: the poller tells a change once, and the flags here remember it until it is used up.
+//! 1. `READABLE` is set while the socket may hold bytes, an end or an error that were not read.
+//! 2. A short read means that the socket is drained (epoll(7)), unless the end of the stream was announced with the
+//!    bytes: then nothing would tell of it again, so the connection stays readable until the end is read.
+//! 3. `BLOCKED` is set from a write that the kernel did not take whole until the poller says that it would take more.
+//! 4. `QUEUED` is set while the connection is on the ready list, so that it is there once.
+//! 5. After `ENDED` the socket is never read again.
+
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use mio::net::TcpStream;
+use slab::Slab;
+
+use super::Filled;
+use crate::buffer::outbox::SLICES_MAX;
+use crate::buffer::ring::RING_BYTES;
+use crate::buffer::{ConnectionKey, Outbox, Ring};
+
+/// How many bytes that nobody will parse are read before closing, so that the close is no reset.
+const CLOSE_DRAIN_BYTES_MAX: usize = 64 * 1024;
+
+/// How many vectored writes one flush makes while the kernel takes everything.
+const FLUSH_WRITES_MAX: usize = 16;
+
+const READABLE: u8 = 1 << 0;
+const READ_CLOSED: u8 = 1 << 1;
+const QUEUED: u8 = 1 << 2;
+const PAUSED: u8 = 1 << 3;
+const BLOCKED: u8 = 1 << 4;
+const ENDED: u8 = 1 << 5;
+
+#[cfg(not(debug_assertions))]
+const _: () = assert!(size_of::<Connection>() <= 64);
+
+/// One Network Connection.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) socket: TcpStream,
+    pub(super) generation: u32,
+    /// The listener group it counts in.
+    pub(super) group: u16,
+    flags: u8,
+    pub(super) peer: SocketAddr,
+    /// What could not be parsed yet, if it is not in the large ring.
+    pub(super) parked: Option<Box<Ring>>,
+}
+
+/// What a flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// All is sent.
+    Drained,
+    /// The kernel is full; the poller will tell.
+    Blocked,
+    /// The kernel would take more, but others wait.
+    Unfinished,
+}
+
+impl Connection {
+    pub(super) fn new(socket: TcpStream, peer: SocketAddr, group: u16) -> Connection {
+        Connection {
+            socket,
+            generation: 0,
+            group,
+            flags: 0,
+            peer,
+            parked: None,
+        }
+    }
+
+    fn is(&self, flag: u8) -> bool {
+        self.flags & flag != 0
+    }
+
+    /// Remembers a readable event; whether the connection is to go on the ready list.
+    #[inline]
+    pub(super) fn handle_readable(&mut self, read_closed: bool) -> bool {
+        self.flags |= READABLE | if read_closed { READ_CLOSED } else { 0 };
+        self.wants_turn()
+    }
+
+    /// Remembers a writable event; whether a flush waits for it.
+    #[inline]
+    pub(super) fn handle_writable(&mut self) -> bool {
+        let waits = self.is(BLOCKED);
+        self.flags &= !BLOCKED;
+        waits
+    }
+
+    /// Whether the connection is to go on the ready list for its socket; if so, it counts as being there.
+    #[inline]
+    fn wants_turn(&mut self) -> bool {
+        let wants = self.flags & (READABLE | QUEUED | PAUSED) == READABLE;
+        if wants {
+            self.flags |= QUEUED;
+        }
+        wants
+    }
+
+    /// As [`Connection::wants_turn`], if there may be something to parse too.
+    pub(super) fn wants_turn_for(&mut self, unparsed: bool) -> bool {
+        let wants = (unparsed || self.is(READABLE)) && !self.is(QUEUED | PAUSED);
+        if wants {
+            self.flags |= QUEUED;
+        }
+        wants
+    }
+
+    /// Takes the connection off the ready list; whether it is to be served.
+    pub(super) fn take_turn(&mut self) -> bool {
+        self.flags &= !QUEUED;
+        !self.is(PAUSED)
+    }
+
+    pub(super) fn pause(&mut self) {
+        self.flags |= PAUSED;
+    }
+
+    pub(super) fn resume(&mut self) {
+        self.flags &= !PAUSED;
+    }
+
+    /// One read into the ring.
+    pub(super) fn fill(&mut self, ring: &mut Ring) -> io::Result<Filled> {
+        if self.is(ENDED) {
+            return Ok(Filled::Closed);
+        }
+        let spare = ring.spare();
+        let room = spare.len().min(RING_BYTES);
+        if room == 0 || !self.is(READABLE) {
+            return Ok(Filled::Bytes(0));
+        }
+        match read(&mut self.socket, &mut spare[..room]) {
+            Ok(0) => {
+                self.end();
+                Ok(Filled::Closed)
+            }
+            Ok(n) => {
+                if n < room && !self.is(READ_CLOSED) {
+                    self.flags &= !READABLE;
+                }
+                ring.produced(n);
+                Ok(Filled::Bytes(n))
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.flags &= !READABLE;
+                Ok(Filled::Bytes(0))
+            }
+            Err(error) => {
+                self.end();
+                Err(error)
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.flags = (self.flags | ENDED) & !READABLE;
+    }
+
+    /// Writes what the outbox holds, and adds to `bytes_sent` what the kernel took.
+    pub(super) fn flush(
+        &mut self,
+        outbox: &mut Outbox,
+        bytes_sent: &mut u64,
+    ) -> io::Result<Flushed> {
+        if self.is(BLOCKED) {
+            outbox.blocked = !outbox.is_empty();
+            return Ok(Flushed::Blocked);
+        }
+        for _ in 0..FLUSH_WRITES_MAX {
+            if outbox.is_empty() {
+                return Ok(Flushed::Drained);
+            }
+            let (sent, offered) = match write(&mut self.socket, outbox) {
+                Ok(written) => written,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => (0, 1),
+                Err(error) => return Err(error),
+            };
+            *bytes_sent += sent as u64;
+            outbox.advance(sent);
+            if sent < offered {
+                self.flags |= BLOCKED;
+                outbox.blocked = true;
+                return Ok(Flushed::Blocked);
+            }
+        }
+        outbox.blocked = !outbox.is_empty();
+        Ok(if outbox.blocked {
+            Flushed::Unfinished
+        } else {
+            Flushed::Drained
+        })
+    }
+
+    /// Ends the stream behind what was sent, and reads what already came and nobody will parse: closing a socket with
+    /// unread bytes is a reset, which would overtake our last packet and take it away from the peer.
+    pub(super) fn shut_down(mut self) {
+        if self.is(ENDED) {
+            return;
+        }
+        if self.socket.shutdown(Shutdown::Write).is_err() {
+            return;
+        }
+        let mut scratch = [0; 8 * 1024];
+        let mut drained = 0;
+        while drained < CLOSE_DRAIN_BYTES_MAX {
+            match read(&mut self.socket, &mut scratch) {
+                Ok(n) if n == scratch.len() => drained += n,
+                _ => return,
+            }
+        }
+    }
+}
+
+/// One read; a signal does not count.
+fn read(socket: &mut TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(bytes) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+/// One write, vectored if there is more than one slice; returns how many bytes were taken and how many offered.
+fn write(socket: &mut TcpStream, outbox: &Outbox) -> io::Result<(usize, usize)> {
+    if let Some(bytes) = outbox.contiguous() {
+        return Ok((socket.write(bytes)?, bytes.len()));
+    }
+    let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+    let n = outbox.slices(&mut slices);
+    let offered = slices[..n].iter().map(|slice| slice.len()).sum();
+    Ok((socket.write_vectored(&slices[..n])?, offered))
+}
+
+/// The slab of connections; every access but that of an event checks the generation.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    slab: Slab<Connection>,
+    next_generation: u32,
+}
+
+impl Connections {
+    pub(super) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// The index that the next connection will have.
+    pub(super) fn next_index(&self) -> usize {
+        self.slab.vacant_key()
+    }
+
+    pub(super) fn insert(&mut self, mut connection: Connection) -> ConnectionKey {
+        let generation = self.next_generation;
+        self.next_generation = generation.wrapping_add(1);
+        connection.generation = generation;
+        let index = self.slab.insert(connection);
+        ConnectionKey {
+            index: u32::try_from(index).expect("fewer files than u32"),
+            generation,
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&self, key: ConnectionKey) -> Option<&Connection> {
+        self.slab
+            .get(key.index as usize)
+            .filter(|tenant| tenant.generation == key.generation)
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, key: ConnectionKey) -> Option<&mut Connection> {
+        self.slab
+            .get_mut(key.index as usize)
+            .filter(|tenant| tenant.generation == key.generation)
+    }
+
+    /// The connection that an event is for. An event needs no generation: all events of a poll are looked at before
+    /// anything can close, and a closed socket has no events.
+    #[inline]
+    pub(super) fn at(&mut self, index: usize) -> Option<(ConnectionKey, &mut Connection)> {
+        let connection = self.slab.get_mut(index)?;
+        let key = ConnectionKey {
+            index: index as u32,
+            generation: connection.generation,
+        };
+        Some((key, connection))
+    }
+
+    pub(super) fn remove(&mut self, key: ConnectionKey) -> Option<Connection> {
+        self.get(key)?;
+        Some(self.slab.remove(key.index as usize))
+    }
+}
