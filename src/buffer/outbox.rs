@@ -7,7 +7,7 @@
 //! 2. Shared parts are in order of `at`, and `sent <= at <= copied.len()` for each.
 //! 3. An outbox that is drained and recycled owns nothing.
 //! 4. A sent prefix is dropped when it is at least as long as what follows, so every byte is moved at most once on
-//!    average, and the buffer holds at most twice the unsent bytes and [`SENT_BYTES_KEPT`].
+//!    average, and the buffer holds at most twice the unsent bytes and `SENT_BYTES_KEPT`.
 //! 5. `blocked` implies that there is something to send.
 
 use std::collections::VecDeque;
