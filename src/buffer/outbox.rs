@@ -7,7 +7,7 @@
 //! 2. Shared parts are in order of `at`, and `sent <= at <= copied.len()` for each.
 //! 3. An outbox that is drained and recycled owns nothing.
 //! 4. A sent prefix is dropped when it is at least as long as what follows, so every byte is moved at most once on
-//!    average, and the buffer holds at most twice the unsent bytes and [`SENT_BYTES_KEPT`].
+//!    average, and the buffer holds at most twice the unsent bytes and `SENT_BYTES_KEPT`.
 //! 5. `blocked` implies that there is something to send.
 
 use std::collections::VecDeque;
@@ -379,7 +379,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(128))]
+        #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
         fn an_outbox_is_a_queue(steps in prop::collection::vec(step(), 0..100)) {
@@ -405,7 +405,7 @@ mod tests {
                     }
                     Step::Send(n, slices_max) => {
                         let (front, slices) = contents(&outbox, slices_max);
-                        prop_assert_eq!(&front[..], &model[..front.len()]);
+                        prop_assert!(model.starts_with(&front));
                         prop_assert!(slices == slices_max || front.len() == model.len());
                         let n = n.min(front.len());
                         outbox.advance(n);
@@ -415,12 +415,11 @@ mod tests {
                 }
                 prop_assert_eq!(outbox.len(), model.len());
                 prop_assert_eq!(outbox.is_empty(), model.is_empty());
-                let (all, _) = contents(&outbox, 512);
-                prop_assert_eq!(all, &model[..]);
                 if let Some(bytes) = outbox.contiguous() {
-                    prop_assert_eq!(bytes, &model[..]);
+                    prop_assert!(bytes == model);
                 }
             }
+            prop_assert!(contents(&outbox, 512).0 == model);
         }
     }
 }

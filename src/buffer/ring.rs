@@ -428,10 +428,10 @@ mod tests {
                 spare[..n].copy_from_slice(&streams[i][sent[i]..sent[i] + n]);
                 sent[i] += n;
                 ring.produced(n);
-                while !leave {
+                loop {
                     let bytes = ring.filled();
                     let len = needed(bytes);
-                    if len == 0 || bytes.len() < len {
+                    if leave || len == 0 || bytes.len() < len {
                         break;
                     }
                     prop_assert_eq!(&bytes[..len], &streams[i][parsed[i]..parsed[i] + len]);

@@ -126,6 +126,8 @@ impl Connection {
     /// One read into the ring.
     pub(super) fn fill(&mut self, ring: &mut Ring) -> io::Result<Filled> {
         if self.is(ENDED) {
+            // What an event that was under way left behind.
+            self.flags &= !READABLE;
             return Ok(Filled::Closed);
         }
         let spare = ring.spare();
@@ -199,6 +201,7 @@ impl Connection {
     /// Ends the stream behind what was sent, and reads what already came and nobody will parse: closing a socket with
     /// unread bytes is a reset, which would overtake our last packet and take it away from the peer.
     pub(super) fn shut_down(mut self) {
+        // After its end there is nothing left to read, and the close says the same as a shutdown would.
         if self.is(ENDED) {
             return;
         }

@@ -103,7 +103,7 @@ impl std::error::Error for NetError {
 }
 
 /// The system's sentence, without the number that Rust puts behind it and Mosquitto does not.
-fn reason(error: &io::Error) -> String {
+pub(super) fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
@@ -266,5 +266,26 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
     matches!(
         Errno::from_io_error(error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC)
+    )
+}
+
+/// Whether an accept failed because of the connection that it took from the backlog, as accept(2) lists these errors: the
+/// next accept is about another connection.
+pub(super) fn is_lost_connection(error: &io::Error) -> bool {
+    use Errno as E;
+    matches!(
+        Errno::from_io_error(error),
+        Some(
+            E::CONNABORTED
+                | E::INTR
+                | E::PERM
+                | E::PROTO
+                | E::NOPROTOOPT
+                | E::NETDOWN
+                | E::NETUNREACH
+                | E::HOSTDOWN
+                | E::HOSTUNREACH
+                | E::OPNOTSUPP
+        )
     )
 }

@@ -317,6 +317,8 @@ impl Net {
             let listener = &mut self.listeners[index];
             match listener.socket.accept() {
                 Ok((mut socket, peer)) => {
+                    // The listeners take turns, so that a flood on one does not close the others.
+                    self.accepting.rotate_left(1);
                     let group = listener.group;
                     let local_port = listener.address.port();
                     if !self.groups[usize::from(group)].admit() {
@@ -358,18 +360,25 @@ impl Net {
         None
     }
 
-    /// Goes on after a connection that was gone before it was accepted; pauses when files or memory ran out.
+    /// Goes on after a connection that was gone before it was accepted. Any other error would come again at once, for
+    /// want of files or memory as a rule: pauses, and says so once until a backlog is empty again.
     fn handle_accept_error(&mut self, error: &io::Error) {
-        if !listener::is_exhaustion(error) {
-            log::debug!("Unable to accept new connection: {error}.");
+        if listener::is_lost_connection(error) {
             return;
         }
         self.accept_paused = Some(Instant::now() + ACCEPT_RETRY);
-        if !self.exhaustion_logged {
-            self.exhaustion_logged = true;
+        if std::mem::replace(&mut self.exhaustion_logged, true) {
+            return;
+        }
+        if listener::is_exhaustion(error) {
             log::warn!(
                 "Unable to accept new connection, system socket count has been exceeded. \
                  Try increasing \"ulimit -n\" or equivalent."
+            );
+        } else {
+            log::warn!(
+                "Unable to accept new connection: {}.",
+                listener::reason(error)
             );
         }
     }
@@ -451,7 +460,8 @@ impl Net {
             }
         } else if self.holder == Some(key) {
             unparsed = self.rings.large().len();
-            self.rings.expect_in_large(needed);
+            self.rings
+                .expect_in_large(if unparsed == 0 { 0 } else { needed });
             if unparsed == 0 {
                 self.holder = None;
             } else if self.rings.outgrows_large() {
