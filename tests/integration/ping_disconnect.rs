@@ -50,13 +50,29 @@ fn mqtt_3_14_4_3_normal_disconnect_discards_the_will() {
     }
 }
 
-/// [MQTT-3.1.2-8] DISCONNECT with reason 0x04 asks for the will, and so does every reason above 0x80.
+/// [MQTT-3.1.2-8] DISCONNECT with reason 0x04 asks for the will.
 #[test]
 fn mqtt_3_1_2_8_disconnect_with_will_message() {
     let broker = Broker::start(&[]);
     let mut watcher = watch(&broker, "wills");
     for reason in [
-        0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,
+        disconnect().reason(0x04),
+        disconnect().reason(0x04).with(reason_string("r")),
+    ] {
+        let mut client = connect_with_will(&broker, Version::V5, "client", "wills");
+        client.send(reason);
+        client.expect_closed();
+        watcher.expect(publish("wills", "gone"));
+    }
+}
+
+/// [MQTT-3.1.2-8] Only reason 0x00 holds the will back: a client that leaves with an error leaves its will.
+#[test]
+fn mqtt_3_1_2_8_disconnect_with_an_error() {
+    let broker = Broker::start(&[]);
+    let mut watcher = watch(&broker, "wills");
+    for reason in [
+        0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99,
     ] {
         let mut client = connect_with_will(&broker, Version::V5, "client", "wills");
         client.send(disconnect().reason(reason));

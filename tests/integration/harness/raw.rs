@@ -115,6 +115,18 @@ impl Raw {
         }
     }
 
+    /// Everything up to the end of the connection; `None` if the broker does not end it.
+    pub fn drain_until_closed(&mut self) -> Option<Vec<u8>> {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            match self.fill(deadline) {
+                Filled::Bytes => {}
+                Filled::Closed => return Some(std::mem::take(&mut self.received)),
+                Filled::TimedOut => return None,
+            }
+        }
+    }
+
     /// Expects nothing for a while. Costs that while in every run: prefer [`Raw::fence`] where it will do.
     #[track_caller]
     pub fn expect_silence(&mut self, patience: Duration) {
