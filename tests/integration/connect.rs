@@ -459,10 +459,13 @@ fn connect_in_pieces() {
         .username("u")
         .encode(Version::V5);
     let mut client = broker.open(Version::V5);
-    for byte in &packet {
+    let (last, first) = packet.split_last().expect("it has bytes");
+    for byte in first {
         client.send([*byte]);
         thread::sleep(Duration::from_millis(1));
     }
+    client.expect_silence(Duration::from_millis(100));
+    client.send([*last]);
     assert_eq!(client.expect_connack().reason, 0);
     client.fence();
 }

@@ -9,3 +9,4 @@ mod connect;
 mod harness;
 mod malformed;
 mod ping_disconnect;
+mod statements;

@@ -145,3 +145,16 @@ fn mqtt_4_12_0_7_auth_without_a_method() {
         client.expect_closed();
     }
 }
+
+/// [MQTT-3.1.2-8] The end of what a client sends is the end of its connection, and not a DISCONNECT.
+#[test]
+fn mqtt_3_1_2_8_end_of_stream_leaves_the_will() {
+    let broker = Broker::start(&[]);
+    let mut watcher = watch(&broker, "wills");
+    for version in Version::ALL {
+        let mut client = connect_with_will(&broker, version, "client", "wills");
+        client.shutdown_send();
+        client.expect_closed();
+        watcher.expect(publish("wills", "gone"));
+    }
+}

@@ -111,16 +111,6 @@ impl Broker {
         panic!("the broker did not open its port:\n{}", self.log_text());
     }
 
-    /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// Its own directory, `{dir}` in configuration lines.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// Its process id, to look it up in `/proc`.
     pub fn pid(&self) -> u32 {
         self.process.id()

@@ -16,7 +16,7 @@ fn packets_as_the_standards_write_them() {
         .username("u")
         .password(b"p")
         .with(receive_maximum(2));
-    let table: [(&dyn Encode, &[u8], &[u8]); 17] = [
+    let table: [(&dyn Encode, &[u8], &[u8]); 18] = [
         (
             &connect("id"),
             b"\x10\x0e\x00\x04MQTT\x04\x02\x00\x00\x00\x02id",
@@ -77,6 +77,13 @@ fn packets_as_the_standards_write_them() {
             &suback(2, &[1, 0x80]),
             b"\x90\x04\x00\x02\x01\x80",
             b"\x90\x05\x00\x02\x00\x01\x80",
+        ),
+        (
+            &subscribe(2)
+                .filter("a", RETAIN_AS_PUBLISHED | RETAIN_IF_NEW)
+                .filter("b", RETAIN_NEVER),
+            b"\x82\x0a\x00\x02\x00\x01a\x18\x00\x01b\x20",
+            b"\x82\x0b\x00\x02\x00\x00\x01a\x18\x00\x01b\x20",
         ),
         (
             &unsubscribe(3, &["a"]),
