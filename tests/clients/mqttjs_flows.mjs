@@ -336,6 +336,7 @@ async function startBroker(binary) {
   const log = path.join(directory, "log");
   writeFileSync(config, `listener ${port} 127.0.0.1\nallow_anonymous true\n`);
   const child = spawn(binary, ["-c", config], { stdio: ["ignore", "ignore", openSync(log, "w")] });
+  process.once("exit", () => child.kill("SIGKILL"));
   const ended = new Promise((resolve) => {
     child.once("exit", (code, signal) => resolve(code ?? signal));
     child.once("error", resolve);
