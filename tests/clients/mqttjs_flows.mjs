@@ -348,7 +348,11 @@ async function startBroker(binary) {
     rmSync(directory, { recursive: true });
     return code === 0;
   };
-  await withDeadline(Promise.race([opened(port), ended]), "the broker's port");
+  const early = ended.then((code) => {
+    throw new Error(`the broker ended with ${code}: ${readFileSync(log, "utf8")}`);
+  });
+  await withDeadline(Promise.race([opened(port), early]), "the broker's port");
+  early.catch(() => {});
   return { port, stop };
 }
 

@@ -56,6 +56,7 @@ fn mqtt_3_1_0_1_first_packet_is_connect() {
             expect_close(&broker, version, packet.encode(version));
         }
     }
+    broker.wait_for_log("First packet not CONNECT (30).");
     expect_close(&broker, Version::V5, auth().reason(0x18));
     expect_close(
         &broker,
