@@ -1,0 +1,280 @@
+//! One broker process: its configuration, its port, its log, its end.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, LazyLock, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{Connect, DEADLINE, Raw, Version, connect};
+
+/// How long to wait before looking again at what gives no event: a port not yet open, a process not yet ended.
+const POLL: Duration = Duration::from_millis(5);
+
+/// A free port can be taken by somebody else before the broker has it; then another one is tried.
+const START_ATTEMPTS: usize = 5;
+
+/// A running broker. Dropping it ends it with SIGTERM and asserts that it exits with code 0.
+pub struct Broker {
+    process: Child,
+    address: SocketAddr,
+    dir: PathBuf,
+    log: Arc<Log>,
+    ended: bool,
+}
+
+/// The lines that a broker wrote to standard error so far.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+impl Broker {
+    /// Starts a broker with these lines of configuration, and waits until it accepts connections.
+    ///
+    /// It listens on a free loopback port, admits anonymous clients and logs everything, unless a line begins with
+    /// `listener`, `allow_anonymous` or `log_type`. In a line, `{port}` is the free port and `{dir}` a directory
+    /// that goes when the broker goes.
+    pub fn start(lines: &[&str]) -> Broker {
+        for _ in 0..START_ATTEMPTS {
+            let dir = new_dir();
+            let port = free_port();
+            let mut broker = Broker::spawn(lines, dir, port);
+            if broker.is_ready() {
+                return broker;
+            }
+            if !broker.log_text().contains("Address already in use") {
+                panic!("the broker ended at its start:\n{}", broker.log_text());
+            }
+        }
+        panic!("no free port in {START_ATTEMPTS} attempts");
+    }
+
+    fn spawn(lines: &[&str], dir: PathBuf, port: u16) -> Broker {
+        let config = dir.join("midge.conf");
+        let text = config_text(lines, port, &dir);
+        fs::write(&config, text).expect("the temporary directory is ours");
+        let mut process = Command::new(program())
+            .arg("-c")
+            .arg(&config)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program()));
+        let log = Arc::new(Log::default());
+        let stderr = process.stderr.take().expect("it was piped above");
+        thread::spawn({
+            let log = Arc::clone(&log);
+            move || log.collect(BufReader::new(stderr))
+        });
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        Broker {
+            process,
+            address,
+            dir,
+            log,
+            ended: false,
+        }
+    }
+
+    /// Whether the broker accepts connections in time; `false` means that it ended instead.
+    fn is_ready(&mut self) -> bool {
+        let start = Instant::now();
+        while start.elapsed() < DEADLINE {
+            let probe = TcpStream::connect(self.address);
+            if self
+                .process
+                .try_wait()
+                .expect("the process is our child")
+                .is_some()
+            {
+                self.ended = true;
+                self.log
+                    .wait_for("Address already in use", Duration::from_millis(200));
+                return false;
+            }
+            // A port that nobody listens on can, on loopback, be connected with itself.
+            if probe.is_ok_and(|stream| stream.local_addr().is_ok_and(|own| own != self.address)) {
+                return true;
+            }
+            thread::sleep(POLL);
+        }
+        panic!("the broker did not open its port:\n{}", self.log_text());
+    }
+
+    /// Its process id, to look it up in `/proc`.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A client with an open connection that has sent nothing yet, and will speak `version`.
+    pub fn open(&self, version: Version) -> Raw {
+        Raw::open(self.address, version)
+    }
+
+    /// A client that the broker has accepted, with a clean start, no will and no keep alive.
+    pub fn connect(&self, version: Version, client_id: &str) -> Raw {
+        self.connect_with(version, connect(client_id))
+    }
+
+    /// [`Broker::connect`] with MQTT 3.1.1.
+    pub fn connect_v3(&self, client_id: &str) -> Raw {
+        self.connect(Version::V311, client_id)
+    }
+
+    /// [`Broker::connect`] with MQTT 5.0.
+    pub fn connect_v5(&self, client_id: &str) -> Raw {
+        self.connect(Version::V5, client_id)
+    }
+
+    /// A client whose `connect` the broker has accepted; what it answered is in [`Raw::connack`].
+    pub fn connect_with(&self, version: Version, connect: Connect) -> Raw {
+        let mut client = self.open(version);
+        client.send(connect);
+        let connack = client.expect_connack();
+        assert_eq!(connack.reason, 0, "the broker refused: {connack:?}");
+        client.connack = connack;
+        client
+    }
+
+    /// Waits for a log line that contains `text`, and returns the first.
+    pub fn wait_for_log(&self, text: &str) -> String {
+        self.log
+            .wait_for(text, DEADLINE)
+            .unwrap_or_else(|| panic!("no log line has {text:?}:\n{}", self.log_text()))
+    }
+
+    /// All log lines so far.
+    pub fn log_text(&self) -> String {
+        self.log.lines.lock().expect("no holder panics").join("\n")
+    }
+
+    /// Sends a signal to the broker.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).expect("the process is our child");
+    }
+
+    /// Ends the broker with SIGTERM and says how it exited.
+    pub fn stop(mut self) -> ExitStatus {
+        self.terminate()
+    }
+
+    fn terminate(&mut self) -> ExitStatus {
+        self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits for the broker to end by itself.
+    fn wait(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        while start.elapsed() < DEADLINE {
+            if let Some(status) = self.process.try_wait().expect("the process is our child") {
+                self.ended = true;
+                return status;
+            }
+            thread::sleep(POLL);
+        }
+        panic!("the broker did not end:\n{}", self.log_text());
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let failing = thread::panicking();
+        if failing {
+            eprintln!("--- log of the broker\n{}\n---", self.log_text());
+        }
+        let status = (!self.ended && !failing).then(|| self.terminate());
+        if !self.ended {
+            let _ = self.process.kill();
+            let _ = self.process.wait();
+        }
+        let _ = fs::remove_dir_all(&self.dir);
+        if let Some(status) = status {
+            assert!(
+                status.success(),
+                "the broker ended with {status}:\n{}",
+                self.log_text()
+            );
+        }
+    }
+}
+
+impl Log {
+    fn collect(&self, stderr: impl BufRead) {
+        for line in stderr.split(b'\n').map_while(Result::ok) {
+            let line = String::from_utf8_lossy(&line).into_owned();
+            self.lines.lock().expect("no holder panics").push(line);
+            self.grown.notify_all();
+        }
+    }
+
+    fn wait_for(&self, text: &str, patience: Duration) -> Option<String> {
+        let lines = self.lines.lock().expect("no holder panics");
+        let find = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
+        let (lines, _) = self
+            .grown
+            .wait_timeout_while(lines, patience, |lines| find(lines).is_none())
+            .expect("no holder panics");
+        find(&lines)
+    }
+}
+
+/// The broker under test.
+fn program() -> String {
+    std::env::var("MIDGE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_midge").into())
+}
+
+fn config_text(lines: &[&str], port: u16, dir: &Path) -> String {
+    let says = |option: &str| {
+        lines
+            .iter()
+            .any(|line| line.split(' ').next() == Some(option))
+    };
+    let defaults = [
+        "listener {port} 127.0.0.1",
+        "allow_anonymous true",
+        "log_type all",
+    ];
+    let defaults = defaults
+        .iter()
+        .filter(|line| !line.split(' ').next().is_some_and(says));
+    let text: String = defaults
+        .chain(lines)
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let dir = dir.to_str().expect("we chose the name");
+    text.replace("{port}", &port.to_string())
+        .replace("{dir}", dir)
+}
+
+/// A port that was free a moment ago, and that no other test of this process was given.
+fn free_port() -> u16 {
+    static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
+        let port = listener.local_addr().expect("it is bound").port();
+        if GIVEN.lock().expect("no holder panics").insert(port) {
+            return port;
+        }
+    }
+}
+
+/// A new directory that a broker which gave up its privileges can still enter.
+fn new_dir() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("midge-test-{}-{number}", std::process::id());
+    let dir = std::env::temp_dir().join(name);
+    fs::create_dir_all(&dir).expect("the temporary directory can be written");
+    dir
+}

@@ -1,0 +1,12 @@
+//! The real binary over loopback: one module per topic, raw bytes in and out.
+//!
+//! A test is a dialogue between a broker process of its own and a few [`harness::Raw`] clients. Tests are named
+//! by statement: `mqtt_3_1_0_1_...` holds [MQTT-3.1.0-1] of MQTT 5.0 (and of 3.1.1 where it says the same), and
+//! `mqtt311_...` a statement whose tag only 3.1.1 has. `statements.txt` lists them all.
+//! `MIDGE_BIN` names another broker to talk to, such as a Mosquitto to compare with.
+
+mod connect;
+mod harness;
+mod malformed;
+mod ping_disconnect;
+mod statements;
