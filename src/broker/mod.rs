@@ -1,1 +1,6 @@
 //! (room broker)
+
+mod levels;
+pub mod retained;
+pub mod subscriptions;
+pub mod timers;

@@ -1,0 +1,1 @@
+//! The trie against a naive list.
