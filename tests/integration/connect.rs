@@ -14,7 +14,8 @@ fn usual_properties() -> Vec<Property> {
     ]
 }
 
-/// Sends this CONNECT and expects to be refused with this reason: a CONNACK, then the end.
+/// Sends this CONNECT and expects to be refused with this reason: a CONNACK without Session Present [MQTT-3.2.2-6], no
+/// DISCONNECT [MQTT-3.14.0-1], then the end [MQTT-3.2.2-7], [MQTT-4.13.2-1].
 #[track_caller]
 fn expect_refusal(broker: &Broker, version: Version, packet: impl Encode, reason: u8) {
     let mut client = broker.open(version);
@@ -148,6 +149,7 @@ fn mqtt_3_1_2_4_clean_start_discards_the_session() {
 }
 
 /// [MQTT-3.1.2-5] Without a clean start the session goes on: its subscriptions and what waits for it.
+/// [MQTT-3.1.3-2] The Client Identifier is what it is found by.
 #[test]
 fn mqtt_3_1_2_5_session_is_resumed() {
     let broker = Broker::start(&[]);
@@ -311,16 +313,22 @@ fn zero_length_identifiers_can_be_refused() {
     expect_refusal(&broker, Version::V5, connect(""), 0x80);
 }
 
-/// [MQTT-3.1.4-1] A CONNECT that does not match its format is refused.
+/// [MQTT-3.1.4-1] A CONNECT that does not match its format is refused: flags without their fields [MQTT-3.1.2-9],
+/// [MQTT-3.1.2-17], [MQTT-3.1.2-19], or fields without their flags [MQTT-3.1.2-16], [MQTT-3.1.2-18].
 #[test]
 fn mqtt_3_1_4_1_connect_must_match_its_format() {
     let broker = Broker::start(&[]);
     let body = |text: &[u8]| packet(0x10, text);
-    // Flags that the payload does not keep: a will, a user, a password; and bytes after the end.
     for flags in [0x06, 0x82, 0x42, 0xC2] {
         expect_close(&broker, Version::V311, connect("client").flags(flags));
         expect_refusal(&broker, Version::V5, connect("client").flags(flags), 0x81);
     }
+    let without_flags = connect("client")
+        .username("user")
+        .password("secret")
+        .flags(0x02);
+    expect_close(&broker, Version::V311, without_flags.clone());
+    expect_refusal(&broker, Version::V5, without_flags, 0x81);
     expect_close(
         &broker,
         Version::V311,
@@ -566,6 +574,7 @@ fn mqtt_3_2_2_21_server_keep_alive() {
 }
 
 /// [MQTT-3.1.2-22] A client silent for one and a half times its Keep Alive is cut off, as if the network had failed.
+/// [MQTT-3.2.2-22] It is the client's own value where the server named none.
 #[test]
 fn mqtt_3_1_2_22_keep_alive_time_out() {
     let broker = Broker::start(&[]);
@@ -958,7 +967,7 @@ fn mqtt_3_2_2_13_retain_not_available() {
     expect_refusal(&broker, Version::V5, packet, 0x9A);
 }
 
-/// 3.1.2.11.8: user properties and all else a CONNECT may carry.
+/// [MQTT-3.1.3-1], [MQTT-3.1.3-3] All that a CONNECT may carry, in its order.
 #[test]
 fn connect_with_every_property() {
     let broker = Broker::start(&[]);
@@ -980,7 +989,9 @@ fn connect_with_every_property() {
         .with(request_problem_information(1))
         .with(user_property("b", ""))
         .with(user_property("", "c"))
-        .will(last_words);
+        .will(last_words)
+        .username("user")
+        .password("secret");
     broker.connect_with(Version::V5, packet).fence();
 }
 

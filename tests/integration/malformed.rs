@@ -71,7 +71,9 @@ fn bad_strings() -> Vec<(&'static str, &'static [u8])> {
     ]
 }
 
-/// [MQTT-2.1.3-1] of 5.0, [MQTT-2.2.2-2] of 3.1.1: reserved flags have the value that the standard gives them.
+/// [MQTT-2.1.3-1] of 5.0, [MQTT-2.2.2-2] of 3.1.1: reserved flags have the value that the standard gives them, as in
+/// PUBREL [MQTT-3.6.1-1], SUBSCRIBE [MQTT-3.8.1-1], UNSUBSCRIBE [MQTT-3.10.1-1], DISCONNECT [MQTT-3.14.1-1] and AUTH
+/// [MQTT-3.15.1-1].
 #[test]
 fn mqtt_2_1_3_1_reserved_flags() {
     let v5: Vec<Row> = vec![
@@ -142,7 +144,7 @@ fn mqtt_1_5_5_1_remaining_length() {
     }
 }
 
-/// PUBLISH: QoS, identifier, topic, and what is cut short.
+/// PUBLISH: QoS, identifier, a topic with wildcards [MQTT-4.7.0-1], and what is cut short.
 #[test]
 fn publish_malformed() {
     let v5: Vec<Row> = vec![
@@ -224,7 +226,9 @@ fn publish_malformed() {
     in_both(&v5, &v311);
 }
 
-/// [MQTT-1.5.4-1], [MQTT-1.5.4-2] Topics, filters and properties are UTF-8 without U+0000.
+/// [MQTT-1.5.4-1], [MQTT-1.5.4-2] Strings are UTF-8 without U+0000: topics [MQTT-3.3.2-1], filters [MQTT-3.8.3-1],
+/// [MQTT-3.10.3-1], [MQTT-4.7.3-2], Response Topic [MQTT-3.3.2-13], Content Type [MQTT-3.3.2-19] and both strings of a
+/// User Property [MQTT-1.5.7-1].
 #[test]
 fn mqtt_1_5_4_1_utf8_strings() {
     let reasons: &[u8] = &[0x81, 0x82, 0x8F, 0x90];
@@ -246,20 +250,19 @@ fn mqtt_1_5_4_1_utf8_strings() {
             [&b"\x00\x01\x00"[..], bad].concat(),
             reasons,
         ));
-        let content_type = [b"\x03", bad].concat();
-        v5.push(row(
-            what,
-            0x30,
-            with_properties(b"\x00\x01t", &content_type, b""),
-            MALFORMED,
-        ));
-        let user_property = [b"\x26\x00\x01n", bad].concat();
-        v5.push(row(
-            what,
-            0x30,
-            with_properties(b"\x00\x01t", &user_property, b""),
-            MALFORMED,
-        ));
+        for list in [
+            [&b"\x03"[..], bad].concat(),
+            [&b"\x08"[..], bad].concat(),
+            [&b"\x26\x00\x01n"[..], bad].concat(),
+            [&b"\x26"[..], bad, b"\x00\x01v"].concat(),
+        ] {
+            v5.push(row(
+                what,
+                0x30,
+                with_properties(b"\x00\x01t", &list, b""),
+                MALFORMED,
+            ));
+        }
         v311.push(row(what, 0x30, [bad, b"x"].concat(), &[]));
         v311.push(row(what, 0x82, [&b"\x00\x01"[..], &filter].concat(), &[]));
         v311.push(row(what, 0xA2, [&b"\x00\x01"[..], bad].concat(), &[]));
@@ -659,7 +662,8 @@ fn mqtt_3_1_4_1_connect_malformed() {
     }
 }
 
-/// [MQTT-1.5.4-1] The strings of CONNECT are UTF-8 too: identifier, will topic, user name.
+/// [MQTT-1.5.4-1] The strings of CONNECT too: identifier [MQTT-3.1.3-4], will topic [MQTT-3.1.3-11], user name
+/// [MQTT-3.1.3-12].
 #[test]
 fn mqtt_1_5_4_1_utf8_in_connect() {
     let broker = Broker::start(&[]);

@@ -119,7 +119,8 @@ fn disconnect_changes_the_session_expiry() {
     client.expect_closed();
 }
 
-/// [MQTT-3.14.2-2] A server sends no Session Expiry Interval, here when it ends by SIGTERM, and says 0x8B.
+/// [MQTT-3.14.2-2] A server sends no Session Expiry Interval, here when it ends by SIGTERM; it says 0x8B [MQTT-3.14.2-1]
+/// and closes [MQTT-3.14.4-2].
 #[test]
 fn mqtt_3_14_2_2_shutdown_disconnects_with_reason() {
     let broker = Broker::start(&[]);
