@@ -1,6 +1,408 @@
-//! (room broker)
+//! What a server does: all rules and all state of the broker; no sockets, no clock, no disk, no randomness of its own.
+//!
+//! Packets and the time come in; bytes go out into each client's outbox, and [`Output`] lists the clients that have some.
+//! Whoever drives a [`Broker`] (the event loop, a simulation, a bench) does this:
+//!
+//! 1. [`attach`](Broker::attach) a connection, [`handle`](Broker::handle) its packets or [`reject`](Broker::reject) what is
+//!    none, [`detach`](Broker::detach) it when its socket is gone;
+//! 2. [`tick`](Broker::tick) at [`next_deadline`](Broker::next_deadline) or later;
+//! 3. send what [`outbox`](Broker::outbox) holds for each connection of [`take_dirty`](Broker::take_dirty), tell
+//!    [`flushed`](Broker::flushed), and close what [`take_closing`](Broker::take_closing) names.
+//!
+//! The state: `clients` (a session each, and a link while connected), `subscriptions` (which client wants a topic),
+//! `retained` (the last message of a topic), `timers` (everything that happens without a packet). Each file of the room
+//! has its invariants numbered at its top; [`check_invariants`](Broker::check_invariants) walks them all.
 
+mod ack;
+pub mod client;
+mod connect;
+mod deliver;
+mod inflight;
 mod levels;
+pub mod message;
+mod publish;
+mod retain;
 pub mod retained;
+mod session;
+pub mod statistics;
+mod subscribe;
 pub mod subscriptions;
+pub mod sys;
 pub mod timers;
+mod will;
+
+pub use client::Peer;
+pub use connect::{CONNECT_TIMEOUT, Ending};
+pub use deliver::{Farewell, Output};
+
+use crate::buffer::{BufferPool, ConnectionKey, Outbox};
+use crate::config::{Config, Listener};
+use crate::mqtt::{
+    self, DecodeError, Limits, Packet, PacketType, ProtocolVersion, ReasonCode, disconnect,
+};
+use client::{ClientKey, Clients};
+use message::Tally;
+use retain::RetainedMessage;
+use retained::Retained;
+use std::rc::Rc;
+use std::time::Duration;
+use subscriptions::Subscriptions;
+use timers::{Time, Timers};
+
+/// What a CONNECT may have in bytes, whatever `max_packet_size` grants to those who were let in. The longest one of
+/// 3.1.1 has a third of this; the rest is for user properties.
+const CONNECT_BYTES_MAX: u32 = 1024 * 1024;
+
+/// Bytes of answers that a client which does not read may have waiting before it is not read from any more.
+const ANSWER_BYTES_MAX: u32 = 64 * 1024;
+
+/// Why a client is disconnected: what it is told, and what the log says besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What a client of 5.0 is told.
+    pub reason_code: ReasonCode,
+    /// What was wrong.
+    pub what: &'static str,
+}
+
+impl Fault {
+    const fn new(reason_code: ReasonCode, what: &'static str) -> Fault {
+        Fault { reason_code, what }
+    }
+
+    const fn protocol(what: &'static str) -> Fault {
+        Fault::new(ReasonCode::ProtocolError, what)
+    }
+}
+
+impl From<DecodeError> for Fault {
+    fn from(error: DecodeError) -> Fault {
+        let what = match error {
+            DecodeError::Malformed(what)
+            | DecodeError::Protocol(what)
+            | DecodeError::Connect(_, what) => what,
+            DecodeError::TooLarge => "packet above the maximum packet size",
+            DecodeError::TopicAliasInvalid => "topic alias 0",
+            DecodeError::NotConnect(_) => "first packet not CONNECT",
+            DecodeError::UnsupportedVersion(_) => "unsupported protocol version",
+        };
+        Fault::new(error.into(), what)
+    }
+}
+
+/// What happens at a deadline.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    /// A connection: connect timeout or Keep Alive.
+    Link(ClientKey),
+    /// A session without a connection: Will Delay or Session Expiry.
+    Session(ClientKey),
+    /// A retained message expires; its index in `expiring`.
+    Retained(u32),
+    /// The $SYS topics are due.
+    Sys,
+}
+
+/// Numbers that nobody can guess who does not know the seed, and that come again from the same seed (SplitMix64).
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ mixed >> 31
+    }
+}
+
+/// A server's rules and state.
+pub struct Broker {
+    config: Config,
+    clients: Clients,
+    subscriptions: Subscriptions,
+    retained: Retained<RetainedMessage>,
+    /// Counts what was set and cleared in `retained`.
+    retained_changes: u64,
+    expiring: slab::Slab<Rc<message::Message>>,
+    timers: Timers<Timer>,
+    output: Output,
+    tally: Rc<Tally>,
+    sys: sys::Sys,
+    random: Random,
+    /// Memory for what one call puts together and drops.
+    scratch: Vec<u8>,
+}
+
+impl Broker {
+    /// A broker without clients. `now` is its first moment, `unix_time` what a wall clock shows then, for aligning $SYS;
+    /// `seed` makes the identifiers that clients are given.
+    pub fn new(config: Config, now: Time, unix_time: Duration, seed: u64) -> Broker {
+        let output = Output::default();
+        let mut broker = Broker {
+            config,
+            clients: Clients::default(),
+            subscriptions: Subscriptions::new(seed),
+            retained: Retained::new(seed),
+            retained_changes: 0,
+            expiring: slab::Slab::new(),
+            timers: Timers::new(),
+            tally: Rc::clone(&output.tally),
+            output,
+            sys: sys::Sys::new(now, unix_time),
+            random: Random(seed),
+            scratch: Vec::new(),
+        };
+        broker.start_sys(now);
+        broker
+    }
+
+    /// The settings in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// What a decoder may accept on `connection`; `None` when it is not attached any more.
+    #[inline]
+    pub fn limits(&self, connection: ConnectionKey) -> Option<Limits> {
+        let key = self.clients.by_connection(connection)?;
+        let version = self.clients[key].link.as_ref()?.version;
+        let packet_bytes_max = match version {
+            Some(_) => self.config.max_packet_size,
+            None => self.config.max_packet_size.min(CONNECT_BYTES_MAX),
+        };
+        Some(Limits {
+            version,
+            packet_bytes_max,
+        })
+    }
+
+    /// A packet came on `connection`.
+    pub fn handle(&mut self, connection: ConnectionKey, packet: Packet<'_>, now: Time) {
+        let Some(key) = self.clients.by_connection(connection) else {
+            return;
+        };
+        self.output.statistics.messages_received += 1;
+        if let Some(link) = &mut self.clients[key].link {
+            link.last_packet = now;
+        }
+        let result = match packet {
+            Packet::Publish(publish) => self.publish(key, publish, now),
+            Packet::Puback(ack) => self.puback(key, ack, now),
+            Packet::Pubrec(ack) => self.pubrec(key, ack, now),
+            Packet::Pubrel(ack) => self.pubrel(key, ack, now),
+            Packet::Pubcomp(ack) => self.pubcomp(key, ack, now),
+            Packet::Subscribe(subscribe) => self.subscribe(key, subscribe, now),
+            Packet::Unsubscribe(unsubscribe) => self.unsubscribe(key, unsubscribe),
+            Packet::Pingreq => self.ping(key),
+            Packet::Connect(connect) => self.connect(key, connect, now),
+            Packet::Disconnect(disconnect) => self.disconnect(key, disconnect, now),
+            // [MQTT-4.12.0-7]: without an Authentication Method in CONNECT there is nothing to go on with.
+            Packet::Auth(_) => Err(Fault::protocol("AUTH without an authentication method")),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                Err(Fault::protocol("packet that only a server sends"))
+            }
+        };
+        if let Err(fault) = result {
+            self.end_link(key, Ending::Fault(fault), now);
+        }
+    }
+
+    /// PINGREQ is answered by PINGRESP [MQTT-3.12.4-1].
+    fn ping(&mut self, key: ClientKey) -> Result<(), Fault> {
+        let name = &self.clients[key].session.client_id;
+        log::debug!("Received PINGREQ from {name}");
+        log::debug!("Sending PINGRESP to {name}");
+        self.answer(key, |_, out| out.extend_from_slice(&disconnect::PINGRESP));
+        Ok(())
+    }
+
+    /// Encodes an answer for `key`, if it has a connection.
+    fn answer(&mut self, key: ClientKey, encode: impl FnOnce(ProtocolVersion, &mut Vec<u8>)) {
+        if let Some(link) = &mut self.clients[key].link {
+            let version = link.version();
+            link.answer(&mut self.output, |out| encode(version, out));
+        }
+    }
+
+    /// Sends `key` what waits for it, as far as its window allows.
+    fn pump(&mut self, key: ClientKey, now: Time) {
+        let client = &mut self.clients[key];
+        if let Some(link) = &mut client.link {
+            let session = &mut client.session;
+            deliver::pump_queue(session, link, &mut self.output, &self.config, now);
+        }
+        self.replay(key, now);
+    }
+
+    /// Whether `key` may publish to `topic`: what the server says of itself is not for clients to say. Bridges tell of
+    /// their state below `$SYS/broker/connection/`, as in Mosquitto.
+    fn may_publish(&self, _key: ClientKey, topic: &str) -> bool {
+        if !topic.starts_with('$') {
+            return true;
+        }
+        if mqtt::topic::matches("$SYS/broker/connection/+/state", topic) {
+            return true;
+        }
+        !(topic.starts_with("$SYS/") || topic.starts_with("$CONTROL/"))
+    }
+
+    fn listener_of(&self, key: ClientKey) -> &Listener {
+        let link = self.clients[key]
+            .link
+            .as_ref()
+            .expect("asked while a packet is handled");
+        &self.config.listeners[link.peer.listener]
+    }
+
+    /// Whether `connection` has so many unread answers that its next packets should wait.
+    pub fn is_congested(&self, connection: ConnectionKey) -> bool {
+        self.clients.by_connection(connection).is_some_and(|key| {
+            let link = self.clients[key].link.as_ref();
+            link.is_some_and(|link| link.answer_bytes > ANSWER_BYTES_MAX)
+        })
+    }
+
+    /// Whether anything waits to be flushed or closed.
+    pub fn has_output(&self) -> bool {
+        !self.output.dirty.is_empty() || !self.output.closing.is_empty()
+    }
+
+    /// The connections that something was queued for since the last call, each once, appended to `list`.
+    pub fn take_dirty(&mut self, list: &mut Vec<ConnectionKey>) {
+        list.append(&mut self.output.dirty);
+    }
+
+    /// A connection that holds so much that it should be flushed before the turn ends.
+    pub fn take_urgent(&mut self) -> Option<ConnectionKey> {
+        self.output.urgent.pop()
+    }
+
+    /// A connection to be closed, after its last bytes were sent as far as its socket takes them.
+    pub fn take_closing(&mut self) -> Option<Farewell> {
+        self.output.closing.pop()
+    }
+
+    /// What is to be sent on `connection`, which leaves the dirty list by this.
+    pub fn outbox(&mut self, connection: ConnectionKey) -> Option<&mut Outbox> {
+        let key = self.clients.by_connection(connection)?;
+        let link = self.clients[key].link.as_mut()?;
+        (link.is_dirty, link.is_urgent) = (false, false);
+        Some(&mut link.outbox)
+    }
+
+    /// The outbox of `connection` was sent, as far as the socket took it.
+    pub fn flushed(&mut self, connection: ConnectionKey, now: Time) {
+        let Some(key) = self.clients.by_connection(connection) else {
+            return;
+        };
+        let Some(link) = &mut self.clients[key].link else {
+            return;
+        };
+        if link.outbox.is_empty() {
+            link.outbox.recycle(&mut self.output.buffers);
+            (link.answer_bytes, link.backlog) = (0, 0);
+        }
+        if link.replay.is_some() {
+            self.replay(key, now);
+        }
+    }
+
+    /// Where outboxes get their memory from, and where that of a [`Farewell`] goes back to.
+    pub fn buffers(&mut self) -> &mut BufferPool {
+        &mut self.output.buffers
+    }
+
+    /// What is counted.
+    pub fn statistics(&mut self) -> &mut statistics::Statistics {
+        &mut self.output.statistics
+    }
+
+    /// How many connections there are, with those that have not sent CONNECT yet.
+    pub fn connections(&self) -> usize {
+        self.clients.attached()
+    }
+
+    /// When [`tick`](Broker::tick) has something to do next.
+    pub fn next_deadline(&self) -> Option<Time> {
+        self.timers.next_deadline()
+    }
+
+    /// Does what is due.
+    pub fn tick(&mut self, now: Time) {
+        while let Some(timer) = self.timers.pop_expired(now) {
+            match timer {
+                Timer::Link(key) => self.link_due(key, now),
+                Timer::Session(key) => self.session_due(key, now),
+                Timer::Retained(index) => self.retained_due(index),
+                Timer::Sys => self.sys_due(now),
+            }
+        }
+    }
+
+    /// Every subscription with its client, a line each, for who wants to look inside a running broker.
+    pub fn subscription_tree(&self) -> String {
+        let mut tree = String::new();
+        for (place, subscription) in self.subscriptions.iter() {
+            let filter = self.subscriptions.filter_of(place);
+            let name = &self.clients[ClientKey(subscription.client)]
+                .session
+                .client_id;
+            let qos = subscription.options.qos() as u8;
+            tree.push_str(&format!("{filter} (QoS {qos}) {name}\n"));
+        }
+        tree
+    }
+
+    /// Walks every invariant of the room.
+    ///
+    /// # Panics
+    /// When one does not hold: that is a fault of ours.
+    pub fn check_invariants(&self) {
+        self.subscriptions.check_invariants();
+        self.retained.check_invariants();
+        let mut named = 0;
+        let mut attached = 0;
+        let mut subscribed = 0;
+        for (key, client) in self.clients.iter() {
+            let session = &client.session;
+            if let Some(link) = &client.link {
+                attached += 1;
+                assert_eq!(self.clients.by_connection(link.connection), Some(key));
+                assert_eq!(link.version.is_some(), !session.client_id.is_empty());
+                assert!(session.ends.is_none() && session.will_due.is_none());
+                assert!(session.inflight.len() <= usize::from(u16::MAX));
+            } else {
+                assert!(
+                    !session.client_id.is_empty(),
+                    "a slot without a name has a link"
+                );
+                assert!(session.expiry != session::SessionExpiry::WithConnection);
+            }
+            if !session.client_id.is_empty() {
+                named += 1;
+                assert_eq!(self.clients.find(&session.client_id), Some(key));
+            }
+            let queued: usize = session
+                .queue
+                .iter()
+                .map(|delivery| delivery.message.payload().len())
+                .sum();
+            assert_eq!(session.queued_bytes, queued);
+            subscribed += session.subscriptions.len();
+            for &place in &session.subscriptions {
+                assert!(self.subscriptions.get(place, key.0).is_some());
+            }
+        }
+        assert_eq!(named, self.clients.named());
+        assert_eq!(attached, self.clients.attached());
+        assert_eq!(
+            subscribed,
+            self.subscriptions.count() + self.subscriptions.shared_count()
+        );
+    }
+}
+
+const _: () = assert!(size_of::<Timer>() == 8);
+const _: () = assert!(PacketType::Auth as u8 == 15);

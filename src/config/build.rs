@@ -574,17 +574,14 @@ impl Security {
     }
 }
 
-/// The listeners of local only mode: each port on both loopback addresses.
+/// The listeners of local only mode; [`Config::local_only`] says that only loopback addresses are meant.
 fn local_listeners(ports: &[u16]) -> Vec<Draft> {
     let ports = if ports.is_empty() {
         &[PORT_DEFAULT]
     } else {
         ports
     };
-    ports
-        .iter()
-        .flat_map(|&port| ["127.0.0.1", "::1"].map(|host| Draft::new(port, Some(host.to_owned()))))
-        .collect()
+    ports.iter().map(|&port| Draft::new(port, None)).collect()
 }
 
 /// Whether `value` is what the option is without being given.

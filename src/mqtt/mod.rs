@@ -26,7 +26,7 @@ pub use connect::{Connack, Connect, Will};
 pub use disconnect::{Auth, Disconnect};
 pub use primitive::Reader;
 pub use property::{Properties, Property, PropertyBuffer};
-pub use publish::Publish;
+pub use publish::{Publish, PublishHeader, PublishProperties};
 pub use reason::ReasonCode;
 pub use subscribe::{
     RetainHandling, Suback, Subscribe, SubscriptionOptions, Unsuback, Unsubscribe,

@@ -160,7 +160,7 @@ pub(crate) fn decode_subscribe(
     while !reader.is_empty() {
         let (_, options) = read_filter_and_options(&mut reader)?;
         if !version.is_v5() && options.byte() > 2 {
-            // 3.1.1: [MQTT-3-8.3-4]
+            // [MQTT-3.8.3-4] of 3.1.1, where the standard writes its own tag with a slip
             return Err(DecodeError::Malformed("reserved bits in the requested QoS"));
         }
     }

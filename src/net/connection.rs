@@ -119,8 +119,11 @@ impl Connection {
         self.flags |= PAUSED;
     }
 
-    pub(super) fn resume(&mut self) {
+    /// Whether it was paused.
+    pub(super) fn resume(&mut self) -> bool {
+        let was_paused = self.is(PAUSED);
         self.flags &= !PAUSED;
+        was_paused
     }
 
     /// One read into the ring.

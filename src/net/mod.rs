@@ -485,8 +485,9 @@ impl Net {
     pub fn resume(&mut self, key: ConnectionKey) {
         let holds = self.holder == Some(key);
         if let Some(connection) = self.connections.get_mut(key) {
-            connection.resume();
-            if connection.wants_turn_for(holds || connection.parked.is_some()) {
+            let was_paused = connection.resume();
+            let unparsed = holds || connection.parked.is_some();
+            if was_paused && connection.wants_turn_for(unparsed) {
                 self.ready.push(key);
             }
         }

@@ -261,17 +261,17 @@ def large_payloads(bench):
 @flow(V31, V311, V5)
 def take_over(bench):
     old = bench.client()
-    reasons = queue.Queue()
+    told = queue.Queue()
 
-    def on_disconnect(client, _data, _flags, reason, _properties):
+    def on_disconnect(client, _data, flags, _reason, _properties):
         client.disconnect()
-        reasons.put(reason)
+        told.put(flags.is_disconnect_packet_from_server)
 
     old.paho.on_disconnect = on_disconnect
     new = bench.client()
-    reason = reasons.get(timeout=DEADLINE)
-    if bench.version == V5:
-        assert reason.value == 0x8E, f"the reason was {reason}"
+    was_told = told.get(timeout=DEADLINE)
+    # paho reads a reason code only from a DISCONNECT of more than two bytes of body, and ours has one.
+    assert was_told == (bench.version == V5), "only 5.0 has a DISCONNECT from the server"
     new.expect_nothing_before(f"{bench.topic}/fence")
 
 

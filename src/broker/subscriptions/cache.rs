@@ -262,9 +262,4 @@ impl Cache {
         assert!(self.entries.len() <= self.limits.entries_max, "3");
         assert_eq!(self.entries.len(), self.topics.len());
     }
-
-    #[cfg(test)]
-    pub(super) fn len(&self) -> usize {
-        self.entries.len()
-    }
 }

@@ -1,0 +1,172 @@
+//! Both halves of the QoS 1 and QoS 2 exchanges (4.3): what PUBACK, PUBREC, PUBREL and PUBCOMP change.
+//!
+//! 1. As receiver: a QoS 2 message is passed on once, when its PUBREL comes [MQTT-4.3.3-10]; a PUBREL for an identifier
+//!    that is not in use is answered all the same, so that the other side can finish.
+//! 2. As sender: PUBREC without error releases the message and keeps the identifier; a PUBREC with an error, PUBACK and
+//!    PUBCOMP finish the exchange.
+
+use super::client::{ClientKey, Link};
+use super::deliver::Output;
+use super::message::Publication;
+use super::timers::Time;
+use super::{Broker, Fault};
+use crate::mqtt::{Ack, PacketId, PacketType, QoS, ReasonCode};
+
+impl Broker {
+    /// PUBACK: the end of a QoS 1 exchange, whatever its reason code.
+    pub(super) fn puback(&mut self, key: ClientKey, ack: Ack<'_>, now: Time) -> Result<(), Fault> {
+        let client = &mut self.clients[key];
+        let (packet_id, code) = (ack.packet_id, ack.reason_code as u8);
+        log::debug!(
+            "Received PUBACK from {} (Mid: {packet_id}, RC:{code})",
+            client.name()
+        );
+        match client.session.inflight.get_mut(packet_id) {
+            Some(exchange) if exchange.qos() != QoS::AtLeastOnce => {
+                return Err(Fault::protocol("PUBACK for a QoS 2 message"));
+            }
+            Some(_) => {
+                self.finish(key, packet_id, now);
+            }
+            None => warn_unknown("PUBACK", &client.session.client_id, packet_id),
+        }
+        Ok(())
+    }
+
+    /// PUBREC: the receiver owns the QoS 2 message, or refuses it.
+    pub(super) fn pubrec(&mut self, key: ClientKey, ack: Ack<'_>, now: Time) -> Result<(), Fault> {
+        let packet_id = ack.packet_id;
+        let client = &mut self.clients[key];
+        log::debug!("Received PUBREC from {} (Mid: {packet_id})", client.name());
+        let known = match client.session.inflight.get_mut(packet_id) {
+            Some(exchange) if exchange.qos() != QoS::ExactlyOnce => {
+                return Err(Fault::protocol("PUBREC for a QoS 1 message"));
+            }
+            Some(_) if ack.reason_code.is_error() => {
+                self.finish(key, packet_id, now);
+                return Ok(());
+            }
+            Some(exchange) => {
+                exchange.delivery = None;
+                true
+            }
+            None => {
+                warn_unknown("PUBREC", &client.session.client_id, packet_id);
+                // Nothing to release where the receiver did not take the message either.
+                if ack.reason_code.is_error() {
+                    return Ok(());
+                }
+                false
+            }
+        };
+        let Some(link) = &mut client.link else {
+            return Ok(());
+        };
+        match known || !link.is_v5() {
+            true => send_pubrel(&client.session.client_id, link, &mut self.output, packet_id),
+            false => link.answer(&mut self.output, |out| {
+                Ack::new(packet_id, ReasonCode::PacketIdentifierNotFound).encode(
+                    PacketType::Pubrel,
+                    crate::mqtt::ProtocolVersion::V5,
+                    out,
+                );
+            }),
+        }
+        Ok(())
+    }
+
+    /// PUBCOMP: the end of a QoS 2 exchange.
+    pub(super) fn pubcomp(&mut self, key: ClientKey, ack: Ack<'_>, now: Time) -> Result<(), Fault> {
+        let client = &mut self.clients[key];
+        let (packet_id, code) = (ack.packet_id, ack.reason_code as u8);
+        log::debug!(
+            "Received PUBCOMP from {} (Mid: {packet_id}, RC:{code})",
+            client.name()
+        );
+        match client.session.inflight.get_mut(packet_id) {
+            Some(exchange) if exchange.qos() != QoS::ExactlyOnce => {
+                return Err(Fault::protocol("PUBCOMP for a QoS 1 message"));
+            }
+            Some(_) => {
+                self.finish(key, packet_id, now);
+            }
+            None => warn_unknown("PUBCOMP", &client.session.client_id, packet_id),
+        }
+        Ok(())
+    }
+
+    /// An exchange is finished, which makes room for what waits.
+    fn finish(&mut self, key: ClientKey, packet_id: PacketId, now: Time) {
+        let client = &mut self.clients[key];
+        client.session.inflight.finish(packet_id);
+        if let Some(link) = &mut client.link
+            && !link.unsent.is_empty()
+        {
+            link.unsent.retain(|&unsent| unsent != packet_id);
+        }
+        self.pump(key, now);
+    }
+
+    /// PUBREL: the sender released a QoS 2 message; now it is passed on [MQTT-4.3.3-10].
+    pub(super) fn pubrel(&mut self, key: ClientKey, ack: Ack<'_>, now: Time) -> Result<(), Fault> {
+        let packet_id = ack.packet_id;
+        let client = &mut self.clients[key];
+        log::debug!("Received PUBREL from {} (Mid: {packet_id})", client.name());
+        let received = client.session.received.remove(&packet_id);
+        let reason_code = match received.is_some() {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        if let Some(received) = received {
+            let message = received.message;
+            if !message.is_expired(now) && self.may_publish(key, message.topic()) {
+                self.route(Some(key), &mut Publication::of(&message), now);
+            }
+        }
+        self.acknowledge(key, PacketType::Pubcomp, packet_id, reason_code);
+        Ok(())
+    }
+
+    /// Sends PUBACK, PUBREC or PUBCOMP to `key`, which may have lost its link meanwhile.
+    pub(super) fn acknowledge(
+        &mut self,
+        key: ClientKey,
+        kind: PacketType,
+        packet_id: PacketId,
+        reason_code: ReasonCode,
+    ) {
+        let client = &mut self.clients[key];
+        let name = match kind {
+            PacketType::Puback => "PUBACK",
+            PacketType::Pubrec => "PUBREC",
+            _ => "PUBCOMP",
+        };
+        let code = reason_code as u8;
+        log::debug!(
+            "Sending {name} to {} (m{packet_id}, rc{code})",
+            client.session.client_id
+        );
+        if let Some(link) = &mut client.link {
+            let version = link.version();
+            link.answer(&mut self.output, |out| {
+                Ack::new(packet_id, reason_code).encode(kind, version, out);
+            });
+        }
+    }
+}
+
+/// Sends PUBREL: we know that the receiver owns the message.
+pub(super) fn send_pubrel(name: &str, link: &mut Link, output: &mut Output, packet_id: PacketId) {
+    log::debug!("Sending PUBREL to {name} (m{packet_id})");
+    let version = link.version();
+    link.answer(output, |out| {
+        Ack::new(packet_id, ReasonCode::Success).encode(PacketType::Pubrel, version, out);
+    });
+}
+
+#[cold]
+fn warn_unknown(packet: &str, name: &str, packet_id: PacketId) {
+    log::warn!(
+        "Warning: Received {packet} from {name} for an unknown packet identifier {packet_id}."
+    );
+}

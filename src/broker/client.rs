@@ -1,0 +1,341 @@
+//! The slab of client contexts: a slot is a Session and, while there is a Network Connection, a Link.
+//!
+//! 1. A connection that is attached belongs to exactly one slot, whose link names that connection.
+//! 2. A session has a name exactly when a CONNECT was accepted for it, and is found by that name; names are unique
+//!    [MQTT-3.1.3-2].
+//! 3. A slot without a name has a link: it waits for CONNECT.
+
+use super::deliver::Output;
+use super::session::Session;
+use super::timers::{Time, TimerKey};
+use crate::buffer::{ConnectionKey, Outbox};
+use crate::mqtt::{PacketId, ProtocolVersion};
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashTable};
+use slab::Slab;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::ops::{Index, IndexMut};
+
+/// Names a slot. It says nothing of who lives there; whoever keeps one lets go of it when the session ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientKey(pub u32);
+
+/// Where a connection came from and through which door.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The other end.
+    pub address: SocketAddr,
+    /// The index of the listener in the configuration.
+    pub listener: usize,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{}:{}",
+            self.address.ip().to_canonical(),
+            self.address.port()
+        )
+    }
+}
+
+/// A Network Connection as the rules see it: what CONNECT negotiated, and the bytes to be sent.
+#[derive(Debug)]
+pub struct Link {
+    /// Which connection.
+    pub connection: ConnectionKey,
+    /// Where it comes from.
+    pub peer: Peer,
+    /// The version that CONNECT named; `None` before CONNECT.
+    pub version: Option<ProtocolVersion>,
+    /// Whether the client said that it is a bridge.
+    pub is_bridge: bool,
+    /// Whether this connection began with Clean Start.
+    pub clean_start: bool,
+    /// Whether it waits in [`Output`] for a flush.
+    pub is_dirty: bool,
+    /// Whether so much waits that it should be flushed before the turn ends.
+    pub is_urgent: bool,
+    /// Bytes to be sent.
+    pub outbox: Outbox,
+    /// Bytes of answers (everything but PUBLISH) put into the outbox while the socket would not take more.
+    pub answer_bytes: u32,
+    /// PUBLISH packets of QoS 0 put into the outbox while the socket would not take more.
+    pub backlog: u32,
+    /// Keep Alive in force, in seconds; 0 for none.
+    pub keep_alive: u16,
+    /// When the last packet came.
+    pub last_packet: Time,
+    /// Until CONNECT the connect timeout, then Keep Alive.
+    pub timer: Option<TimerKey>,
+    /// The client's Maximum Packet Size in bytes.
+    pub packet_bytes_max: Option<NonZeroU32>,
+    /// How many exchanges may be in flight to the client: its Receive Maximum and `max_inflight_messages`.
+    pub window: u16,
+    /// Exchanges of an earlier connection that were not sent again yet, since they exceed the window; the next one last.
+    pub unsent: Vec<PacketId>,
+    /// Topic Aliases of both directions, once one is used.
+    pub aliases: Option<Box<Aliases>>,
+    /// How many Topic Aliases the client allows us.
+    pub alias_maximum: u16,
+    /// Retained messages that are still to be sent for subscriptions just made.
+    pub replay: Option<Box<super::subscribe::Replay>>,
+}
+
+impl Link {
+    /// A connection that was just accepted.
+    pub fn new(connection: ConnectionKey, peer: Peer, now: Time) -> Link {
+        Link {
+            connection,
+            peer,
+            version: None,
+            is_bridge: false,
+            clean_start: true,
+            is_dirty: false,
+            is_urgent: false,
+            outbox: Outbox::new(),
+            answer_bytes: 0,
+            backlog: 0,
+            keep_alive: 0,
+            last_packet: now,
+            timer: None,
+            packet_bytes_max: None,
+            window: 0,
+            unsent: Vec::new(),
+            aliases: None,
+            alias_maximum: 0,
+            replay: None,
+        }
+    }
+
+    /// The version of a connection whose CONNECT was accepted; before that, the one in which a refusal is understood by
+    /// everybody.
+    pub fn version(&self) -> ProtocolVersion {
+        self.version.unwrap_or(ProtocolVersion::V311)
+    }
+
+    /// Whether the client takes part in MQTT 5.0.
+    pub fn is_v5(&self) -> bool {
+        self.version().is_v5()
+    }
+
+    /// Encodes an answer into the outbox.
+    pub fn answer(&mut self, output: &mut Output, encode: impl FnOnce(&mut Vec<u8>)) {
+        output.statistics.messages_sent += 1;
+        let buffer = self.outbox.buffer(&mut output.buffers);
+        let before = buffer.len();
+        encode(buffer);
+        let length = buffer.len() - before;
+        if self.outbox.blocked {
+            self.answer_bytes = self.answer_bytes.saturating_add(length as u32);
+        }
+        output.mark_dirty(self);
+    }
+}
+
+/// Topic Aliases (3.3.2.3.4) in force on one connection.
+#[derive(Debug, Default)]
+pub struct Aliases {
+    /// What the client's aliases stand for; alias 1 is at 0.
+    pub received: Vec<Option<Box<str>>>,
+    /// What we told the client, by topic.
+    pub sent: HashMap<Box<str>, u16, RandomState>,
+}
+
+/// A slot of the slab.
+#[derive(Debug)]
+pub struct Client {
+    /// What outlives the connection.
+    pub session: Session,
+    /// The connection, if there is one.
+    pub link: Option<Link>,
+}
+
+/// How log lines name a client: by its identifier, and until that is known by its address.
+pub struct Name<'a>(&'a Client);
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0.link, self.0.session.client_id.is_empty()) {
+            (Some(link), true) => write!(f, "{}", link.peer.address.ip().to_canonical()),
+            _ => f.write_str(&self.0.session.client_id),
+        }
+    }
+}
+
+impl Client {
+    /// How log lines name it.
+    pub fn name(&self) -> Name<'_> {
+        Name(self)
+    }
+
+    /// Whether it said that it is a bridge.
+    pub fn is_bridge(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.is_bridge)
+    }
+
+    /// Whether a CONNECT was accepted and the connection still stands.
+    pub fn is_connected(&self) -> bool {
+        self.link
+            .as_ref()
+            .is_some_and(|link| link.version.is_some())
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Attached {
+    generation: u32,
+    key: ClientKey,
+}
+
+/// All clients, found by key, by connection and by Client Identifier.
+#[derive(Debug, Default)]
+pub struct Clients {
+    slots: Slab<Client>,
+    names: HashTable<ClientKey>,
+    hasher: RandomState,
+    /// By the connection's index.
+    connections: Vec<Option<Attached>>,
+    attached: usize,
+}
+
+impl Clients {
+    /// Makes a slot for a connection that has said nothing yet.
+    pub fn attach(&mut self, link: Link) -> ClientKey {
+        let connection = link.connection;
+        let index = self.slots.insert(Client {
+            session: Session::new(),
+            link: Some(link),
+        });
+        let key = ClientKey(index as u32);
+        let index = connection.index as usize;
+        if self.connections.len() <= index {
+            self.connections.resize(index + 1, None);
+        }
+        debug_assert!(
+            self.connections[index].is_none(),
+            "the connection before was detached"
+        );
+        self.connections[index] = Some(Attached {
+            generation: connection.generation,
+            key,
+        });
+        self.attached += 1;
+        key
+    }
+
+    /// The slot that `connection` belongs to, if it is still attached.
+    #[inline]
+    pub fn by_connection(&self, connection: ConnectionKey) -> Option<ClientKey> {
+        let attached = self.connections.get(connection.index as usize)?.as_ref()?;
+        (attached.generation == connection.generation).then_some(attached.key)
+    }
+
+    /// Takes the link out of `key`.
+    pub fn detach(&mut self, key: ClientKey) -> Option<Link> {
+        let link = self[key].link.take()?;
+        self.connections[link.connection.index as usize] = None;
+        self.attached -= 1;
+        Some(link)
+    }
+
+    /// Moves the link of `from` to the slot `to`, which has none, and frees `from`, which has no name.
+    pub fn move_link(&mut self, from: ClientKey, to: ClientKey) {
+        let slot = self.slots.remove(from.0 as usize);
+        assert!(
+            slot.session.client_id.is_empty(),
+            "only a slot that waits for CONNECT is given up"
+        );
+        let link = slot.link.expect("a slot without a name has a link");
+        self.connections[link.connection.index as usize] = Some(Attached {
+            generation: link.connection.generation,
+            key: to,
+        });
+        let target = &mut self[to].link;
+        assert!(target.is_none(), "the link before was taken out");
+        *target = Some(link);
+    }
+
+    /// The session with this Client Identifier.
+    pub fn find(&self, client_id: &str) -> Option<ClientKey> {
+        let hash = self.hasher.hash_one(client_id);
+        self.names
+            .find(hash, |&key| *self[key].session.client_id == *client_id)
+            .copied()
+    }
+
+    /// Gives the session in `key` its name, which nobody else has.
+    pub fn name(&mut self, key: ClientKey, client_id: &str) {
+        debug_assert!(self.find(client_id).is_none() && !client_id.is_empty());
+        self[key].session.client_id = client_id.into();
+        let (hasher, slots) = (&self.hasher, &self.slots);
+        self.names
+            .insert_unique(hasher.hash_one(client_id), key, |key| {
+                hasher.hash_one(&*slots[key.0 as usize].session.client_id)
+            });
+    }
+
+    /// Frees a slot that has no link any more.
+    pub fn remove(&mut self, key: ClientKey) -> Session {
+        let client = self.slots.remove(key.0 as usize);
+        assert!(
+            client.link.is_none(),
+            "a connection is detached before its slot is freed"
+        );
+        if !client.session.client_id.is_empty() {
+            let hash = self.hasher.hash_one(&*client.session.client_id);
+            if let Ok(entry) = self.names.find_entry(hash, |&other| other == key) {
+                entry.remove();
+            }
+        }
+        client.session
+    }
+
+    /// How many sessions have a name, with and without a connection.
+    pub fn named(&self) -> usize {
+        self.names.len()
+    }
+
+    /// How many connections there are, with those that have not sent CONNECT yet.
+    pub fn attached(&self) -> usize {
+        self.attached
+    }
+
+    /// How many connections have sent CONNECT and were accepted.
+    pub fn connected(&self) -> usize {
+        // Slots are either named, or wait for CONNECT with a link.
+        self.attached - (self.slots.len() - self.names.len())
+    }
+
+    /// The slot, if there is one.
+    pub fn get(&self, key: ClientKey) -> Option<&Client> {
+        self.slots.get(key.0 as usize)
+    }
+
+    /// All slots.
+    pub fn iter(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
+        self.slots
+            .iter()
+            .map(|(index, client)| (ClientKey(index as u32), client))
+    }
+}
+
+impl Index<ClientKey> for Clients {
+    type Output = Client;
+
+    #[inline]
+    fn index(&self, key: ClientKey) -> &Client {
+        &self.slots[key.0 as usize]
+    }
+}
+
+impl IndexMut<ClientKey> for Clients {
+    #[inline]
+    fn index_mut(&mut self, key: ClientKey) -> &mut Client {
+        &mut self.slots[key.0 as usize]
+    }
+}

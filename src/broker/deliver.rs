@@ -1,0 +1,559 @@
+//! One message to one client: effective QoS, window, alias; encoded now, queued for later, or dropped and counted.
+//!
+//! 1. A PUBLISH is encoded once per layout (version, with or without Packet Identifier, RETAIN) and copied from there to
+//!    every client that can share it; only the first byte and the Packet Identifier are patched.
+//! 2. QoS 1 and 2 never pass each other: nothing is sent at once while something waits in the queue [MQTT-4.6.0-6].
+//! 3. A client that does not read costs itself: beyond the limits QoS 0 is dropped, QoS 1 and 2 are queued up to
+//!    `max_queued_messages` and `max_queued_bytes`, and answers stop its own reading (`Broker::is_congested`).
+
+use super::client::{Client, Link};
+use super::inflight::{Delivery, SubscriptionIdentifiers};
+use super::message::{Publication, Tally, remaining_seconds};
+use super::session::Session;
+use super::statistics::Statistics;
+use super::timers::Time;
+use crate::buffer::{BufferPool, ConnectionKey, Outbox};
+use crate::config::Config;
+use crate::config::log_target::NOTICE;
+use crate::mqtt::{PacketId, ProtocolVersion, PublishHeader, QoS, SubscriptionOptions};
+use std::rc::Rc;
+
+/// Payloads of at least this many bytes are not copied into each outbox but referred to, when more than one client gets
+/// them or they are stored anyway. Below, an entry of its own in the vectored write costs more than the copy.
+const PAYLOAD_SHARED_BYTES_MIN: usize = 1024;
+
+/// An outbox that holds this much is flushed before the turn ends, so that one turn's burst does not pile up memory.
+const OUTBOX_URGENT_BYTES: usize = 256 * 1024;
+
+/// What a client that does not read may hold of copied QoS 0 messages, in bytes, whatever `max_queued_messages` says.
+const BACKLOG_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// A connection that ends, and the last bytes for it.
+#[derive(Debug)]
+pub struct Farewell {
+    /// Which connection.
+    pub connection: ConnectionKey,
+    /// What it is still to be sent.
+    pub outbox: Outbox,
+}
+
+/// What a turn produces, apart from the bytes in the outboxes themselves.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Where outboxes get their memory from.
+    pub buffers: BufferPool,
+    /// Connections that something was queued for, each once.
+    pub dirty: Vec<ConnectionKey>,
+    /// Connections that should be flushed before the turn ends.
+    pub urgent: Vec<ConnectionKey>,
+    /// Connections to be closed.
+    pub closing: Vec<Farewell>,
+    /// What is counted for $SYS.
+    pub statistics: Statistics,
+    /// How much is stored.
+    pub tally: Rc<Tally>,
+    layouts: Layouts,
+}
+
+impl Output {
+    /// Puts `link` on the dirty list, if it is not there.
+    #[inline]
+    pub fn mark_dirty(&mut self, link: &mut Link) {
+        if !link.is_dirty {
+            link.is_dirty = true;
+            self.dirty.push(link.connection);
+        }
+        if !link.is_urgent && !link.outbox.blocked && link.outbox.len() >= OUTBOX_URGENT_BYTES {
+            link.is_urgent = true;
+            self.urgent.push(link.connection);
+        }
+    }
+
+    /// Forgets the encodings of the message before; `receivers` is how many subscriptions the next one matched.
+    pub fn begin_publication(&mut self, publication: &Publication<'_>, receivers: usize) {
+        self.layouts.made = [None; LAYOUTS];
+        self.layouts.bytes.clear();
+        let is_shared = receivers > 1 || publication.qos != QoS::AtMostOnce;
+        self.layouts.share_payload =
+            is_shared && publication.payload.len() >= PAYLOAD_SHARED_BYTES_MIN;
+    }
+}
+
+const LAYOUTS: usize = 8;
+
+/// The encodings of one message that were made so far.
+#[derive(Debug, Default)]
+struct Layouts {
+    bytes: Vec<u8>,
+    made: [Option<Layout>; LAYOUTS],
+    /// Whether outboxes refer to the payload; then the layouts end where it begins.
+    share_payload: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    start: usize,
+    end: usize,
+    packet_id_at: usize,
+}
+
+impl Layouts {
+    #[inline]
+    fn get(
+        &mut self,
+        publication: &Publication<'_>,
+        version: ProtocolVersion,
+        qos: QoS,
+        retain: bool,
+        now: Time,
+    ) -> Layout {
+        let has_id = qos != QoS::AtMostOnce;
+        let index =
+            usize::from(version.is_v5()) << 2 | usize::from(has_id) << 1 | usize::from(retain);
+        if let Some(layout) = self.made[index] {
+            return layout;
+        }
+        let start = self.bytes.len();
+        let header = PublishHeader {
+            dup: false,
+            qos,
+            retain,
+            topic: publication.topic,
+            packet_id: has_id.then_some(PacketId::FIRST),
+            passed_on: publication.passed_on,
+            message_expiry_seconds: remaining_seconds(publication.expires, now),
+            topic_alias: None,
+            subscription_identifiers: &[],
+            payload_length: publication.payload.len(),
+        };
+        let packet_id_at = header.encode(version, &mut self.bytes) - start;
+        if !self.share_payload {
+            self.bytes.extend_from_slice(publication.payload);
+        }
+        let layout = Layout {
+            start,
+            end: self.bytes.len(),
+            packet_id_at,
+        };
+        self.made[index] = Some(layout);
+        layout
+    }
+}
+
+/// What a matching subscription, or several of one client taken together, asks for.
+#[derive(Debug)]
+pub struct Wanted {
+    /// Maximum QoS and Retain As Published.
+    pub options: SubscriptionOptions,
+    /// Their Subscription Identifiers.
+    pub identifiers: SubscriptionIdentifiers,
+}
+
+/// Delivers `publication` to `client`, whose subscription matched: the layouts of `output` belong to it.
+#[inline]
+pub fn deliver(
+    client: &mut Client,
+    publication: &mut Publication<'_>,
+    wanted: Wanted,
+    output: &mut Output,
+    config: &Config,
+    now: Time,
+) {
+    let qos = match config.upgrade_outgoing_qos {
+        true => wanted.options.qos(),
+        false => publication.qos.min(wanted.options.qos()),
+    };
+    let Client { session, link } = client;
+    let mut link = link.as_mut().filter(|link| link.version.is_some());
+    let is_bridge = link.as_ref().is_some_and(|link| link.is_bridge);
+    let retain = publication.retain && (wanted.options.retain_as_published() || is_bridge);
+    if qos == QoS::AtMostOnce {
+        match link {
+            Some(link) if backlog_is_full(link, config) => drop_publication(session, output),
+            Some(link) => {
+                let copy = Copy {
+                    qos,
+                    retain,
+                    packet_id: None,
+                    identifiers: &wanted.identifiers,
+                };
+                let name = &session.client_id;
+                if !copy.encode(publication, name, link, output, now) {
+                    output.statistics.publish_dropped += 1;
+                }
+            }
+            None if config.queue_qos0_messages => {
+                let delivery = Delivery::new(publication, qos, retain, wanted.identifiers, output);
+                enqueue(session, delivery, output, config, now);
+            }
+            None => {}
+        }
+        return;
+    }
+    let delivery = Delivery::new(publication, qos, retain, wanted.identifiers, output);
+    match &mut link {
+        Some(link) if session.queue.is_empty() && has_room(session, link, &delivery, config) => {
+            let identifiers = delivery.identifiers.clone();
+            let packet_id = session.inflight.begin(delivery);
+            let copy = Copy {
+                qos,
+                retain,
+                packet_id: Some(packet_id),
+                identifiers: &identifiers,
+            };
+            if !copy.encode(publication, &session.client_id, link, output, now) {
+                session.inflight.finish(packet_id);
+                output.statistics.publish_dropped += 1;
+            }
+        }
+        _ => enqueue(session, delivery, output, config, now),
+    }
+}
+
+impl Delivery {
+    fn new(
+        publication: &mut Publication<'_>,
+        qos: QoS,
+        retain: bool,
+        identifiers: SubscriptionIdentifiers,
+        output: &Output,
+    ) -> Delivery {
+        let message = Rc::clone(publication.stored(&output.tally));
+        Delivery {
+            message,
+            qos,
+            retain,
+            identifiers,
+        }
+    }
+}
+
+/// One client's copy of a message that goes to many: what differs from copy to copy.
+struct Copy<'a> {
+    qos: QoS,
+    retain: bool,
+    packet_id: Option<PacketId>,
+    identifiers: &'a [u32],
+}
+
+impl Copy<'_> {
+    /// Puts the copy into the outbox. `false` means that it exceeds the client's Maximum Packet Size and is passed over
+    /// as if it had been sent [MQTT-3.1.2-25].
+    #[inline]
+    fn encode(
+        &self,
+        publication: &mut Publication<'_>,
+        name: &str,
+        link: &mut Link,
+        output: &mut Output,
+        now: Time,
+    ) -> bool {
+        if link.alias_maximum > 0 || !self.identifiers.is_empty() {
+            return self.encode_alone(publication, name, false, link, output, now);
+        }
+        let version = link.version();
+        let layouts = &mut output.layouts;
+        let layout = layouts.get(publication, version, self.qos, self.retain, now);
+        let encoded = &layouts.bytes[layout.start..layout.end];
+        let payload_bytes = publication.payload.len();
+        let packet_bytes = encoded.len()
+            + if layouts.share_payload {
+                payload_bytes
+            } else {
+                0
+            };
+        if !fits(link, packet_bytes) {
+            return false;
+        }
+        let buffer = link.outbox.buffer(&mut output.buffers);
+        let start = buffer.len();
+        buffer.extend_from_slice(encoded);
+        if let Some(packet_id) = self.packet_id {
+            // The layout serves QoS 1 and 2.
+            buffer[start] = buffer[start] & !0b0110 | (self.qos as u8) << 1;
+            let at = start + layout.packet_id_at;
+            buffer[at..at + 2].copy_from_slice(&packet_id.get().to_be_bytes());
+        }
+        if layouts.share_payload {
+            link.outbox
+                .push_shared(Rc::clone(publication.stored(&output.tally)) as _);
+        }
+        self.account(publication, name, false, link, output);
+        true
+    }
+
+    /// The same for a copy that nobody else can use: with aliases, Subscription Identifiers or DUP.
+    fn encode_alone(
+        &self,
+        publication: &mut Publication<'_>,
+        name: &str,
+        dup: bool,
+        link: &mut Link,
+        output: &mut Output,
+        now: Time,
+    ) -> bool {
+        let version = link.version();
+        let (topic_alias, is_new) = alias_for(link, publication.topic);
+        let header = PublishHeader {
+            dup,
+            qos: self.qos,
+            retain: self.retain,
+            topic: if topic_alias.is_none() || is_new {
+                publication.topic
+            } else {
+                ""
+            },
+            packet_id: self.packet_id,
+            passed_on: publication.passed_on,
+            message_expiry_seconds: remaining_seconds(publication.expires, now),
+            topic_alias,
+            subscription_identifiers: self.identifiers,
+            payload_length: publication.payload.len(),
+        };
+        if !fits(link, header.packet_length(version)) {
+            return false;
+        }
+        let share = output.layouts.share_payload || publication.is_stored();
+        let share = share && publication.payload.len() >= PAYLOAD_SHARED_BYTES_MIN;
+        let buffer = link.outbox.buffer(&mut output.buffers);
+        header.encode(version, buffer);
+        if share {
+            link.outbox
+                .push_shared(Rc::clone(publication.stored(&output.tally)) as _);
+        } else {
+            buffer.extend_from_slice(publication.payload);
+        }
+        if let (true, Some(alias)) = (is_new, topic_alias) {
+            let aliases = link.aliases.get_or_insert_default();
+            aliases.sent.insert(publication.topic.into(), alias);
+        }
+        self.account(publication, name, dup, link, output);
+        true
+    }
+
+    #[inline]
+    fn account(
+        &self,
+        publication: &Publication<'_>,
+        name: &str,
+        dup: bool,
+        link: &mut Link,
+        output: &mut Output,
+    ) {
+        if link.outbox.blocked {
+            link.backlog += 1;
+        }
+        output.mark_dirty(link);
+        output.statistics.messages_sent += 1;
+        output.statistics.publish_sent += 1;
+        output.statistics.publish_bytes_sent += publication.payload.len() as u64;
+        log::debug!(
+            "Sending PUBLISH to {name} (d{}, q{}, r{}, m{}, '{}', ... ({} bytes))",
+            u8::from(dup),
+            self.qos as u8,
+            u8::from(self.retain),
+            self.packet_id.map_or(0, PacketId::get),
+            publication.topic,
+            publication.payload.len(),
+        );
+    }
+}
+
+/// The Topic Alias for `topic`, if the client allows one more, and whether the client does not know it yet.
+///
+/// Aliases are given in the order of first use until there are no more, and stay: a topic that comes often enough to be
+/// worth one comes early.
+fn alias_for(link: &Link, topic: &str) -> (Option<u16>, bool) {
+    if link.alias_maximum == 0 {
+        return (None, false);
+    }
+    let sent = link.aliases.as_ref().map(|aliases| &aliases.sent);
+    if let Some(&alias) = sent.and_then(|sent| sent.get(topic)) {
+        return (Some(alias), false);
+    }
+    let used = sent.map_or(0, |sent| sent.len());
+    match used < usize::from(link.alias_maximum) {
+        true => (Some(used as u16 + 1), true),
+        false => (None, false),
+    }
+}
+
+#[inline]
+fn fits(link: &Link, packet_bytes: usize) -> bool {
+    link.packet_bytes_max
+        .is_none_or(|max| packet_bytes <= max.get() as usize)
+}
+
+/// Whether the client has not read so much that QoS 0 is not kept for it any more.
+#[inline]
+fn backlog_is_full(link: &Link, config: &Config) -> bool {
+    link.outbox.blocked
+        && (config
+            .max_queued_messages
+            .is_some_and(|max| link.backlog as usize >= max.get())
+            || config
+                .max_queued_bytes
+                .is_some_and(|max| link.outbox.len() >= max.get())
+            || link.outbox.copied_len() >= BACKLOG_BYTES_MAX)
+}
+
+/// Whether the window has a place for `delivery` [MQTT-3.3.4-9].
+fn has_room(session: &Session, link: &Link, delivery: &Delivery, config: &Config) -> bool {
+    let inflight = &session.inflight;
+    if !link.unsent.is_empty() || inflight.len() >= usize::from(link.window) {
+        return false;
+    }
+    let bytes = inflight.payload_bytes() + delivery.message.payload().len();
+    inflight.is_empty()
+        || config
+            .max_inflight_bytes
+            .is_none_or(|max| bytes <= max.get())
+}
+
+/// Lets `delivery` wait, or drops it where the queue is full.
+fn enqueue(
+    session: &mut Session,
+    delivery: Delivery,
+    output: &mut Output,
+    config: &Config,
+    now: Time,
+) {
+    if !queue_accepts(session, &delivery, config) {
+        session.drop_expired(now);
+        if !queue_accepts(session, &delivery, config) {
+            return drop_publication(session, output);
+        }
+    }
+    session.is_dropping = false;
+    session.enqueue(delivery);
+}
+
+fn queue_accepts(session: &Session, delivery: &Delivery, config: &Config) -> bool {
+    let bytes = session.queued_bytes + delivery.message.payload().len();
+    config
+        .max_queued_messages
+        .is_none_or(|max| session.queue.len() < max.get())
+        && config.max_queued_bytes.is_none_or(|max| bytes <= max.get())
+}
+
+/// Counts a message that one client does not get; the log hears of the first of a row.
+fn drop_publication(session: &mut Session, output: &mut Output) {
+    output.statistics.publish_dropped += 1;
+    if !session.is_dropping {
+        session.is_dropping = true;
+        let name = &session.client_id;
+        log::info!(target: NOTICE, "Outgoing messages are being dropped for client {name}.");
+    }
+}
+
+/// Sends what waits, as far as the window allows: first what an earlier connection left, then the queue.
+pub fn pump_queue(
+    session: &mut Session,
+    link: &mut Link,
+    output: &mut Output,
+    config: &Config,
+    now: Time,
+) {
+    if !link.unsent.is_empty() {
+        resend(session, link, output, now);
+    }
+    while let Some(next) = session.queue.front() {
+        if next.qos != QoS::AtMostOnce && !has_room(session, link, next, config) {
+            return;
+        }
+        let Some(delivery) = session.dequeue() else {
+            return;
+        };
+        send_delivery(session, link, delivery, output, now);
+    }
+}
+
+/// Whether a retained message could be sent now: it waits behind the queue, and for a place in the window.
+pub fn accepts_now(session: &Session, link: &Link, delivery: &Delivery, config: &Config) -> bool {
+    delivery.qos == QoS::AtMostOnce
+        || session.queue.is_empty() && has_room(session, link, delivery, config)
+}
+
+/// Sends `delivery`, for which there is room, unless it expired or is too large for this client.
+pub fn send_delivery(
+    session: &mut Session,
+    link: &mut Link,
+    delivery: Delivery,
+    output: &mut Output,
+    now: Time,
+) {
+    let has_id = delivery.qos != QoS::AtMostOnce;
+    if delivery.message.is_expired(now) {
+        // Mosquitto gave the message its identifier when it was queued; clients see the gap.
+        if has_id {
+            session.inflight.skip();
+        }
+        output.statistics.publish_dropped += 1;
+        return;
+    }
+    let message = Rc::clone(&delivery.message);
+    let identifiers = delivery.identifiers.clone();
+    let (qos, retain) = (delivery.qos, delivery.retain);
+    let packet_id = has_id.then(|| session.inflight.begin(delivery));
+    let copy = Copy {
+        qos,
+        retain,
+        packet_id,
+        identifiers: &identifiers,
+    };
+    let mut publication = Publication::of(&message);
+    if !copy.encode_alone(
+        &mut publication,
+        &session.client_id,
+        false,
+        link,
+        output,
+        now,
+    ) {
+        if let Some(packet_id) = packet_id {
+            session.inflight.finish(packet_id);
+        }
+        output.statistics.publish_dropped += 1;
+    }
+}
+
+/// Prepares to send everything again that the client has not acknowledged [MQTT-4.4.0-1].
+pub fn begin_resending(session: &Session, link: &mut Link) {
+    link.unsent = session.inflight.in_order();
+    link.unsent.reverse();
+}
+
+/// Sends again what was not acknowledged on an earlier connection, as far as the window of this one allows: PUBLISH with
+/// DUP, or PUBREL, in the order of first sending [MQTT-4.6.0-1]. What is too large for the client now is finished.
+fn resend(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
+    while session.inflight.len().saturating_sub(link.unsent.len()) < usize::from(link.window) {
+        let Some(packet_id) = link.unsent.pop() else {
+            return;
+        };
+        let Some(exchange) = session.inflight.get_mut(packet_id) else {
+            continue;
+        };
+        let Some(delivery) = exchange.delivery.clone() else {
+            super::ack::send_pubrel(&session.client_id, link, output, packet_id);
+            continue;
+        };
+        let copy = Copy {
+            qos: delivery.qos,
+            retain: delivery.retain,
+            packet_id: Some(packet_id),
+            identifiers: &delivery.identifiers,
+        };
+        let mut publication = Publication::of(&delivery.message);
+        if !copy.encode_alone(
+            &mut publication,
+            &session.client_id,
+            true,
+            link,
+            output,
+            now,
+        ) {
+            session.inflight.finish(packet_id);
+            output.statistics.publish_dropped += 1;
+        }
+    }
+}

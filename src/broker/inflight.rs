@@ -1,0 +1,200 @@
+//! The sending half of QoS 1 and 2: which Packet Identifiers are in use, for what, and in which order they were sent
+//! (4.3, 4.4, 4.6, 4.9).
+//!
+//! 1. A Packet Identifier names at most one unfinished exchange [MQTT-2.2.1-3].
+//! 2. Sequence numbers grow in the order of first sending; that is the order of resending [MQTT-4.6.0-1].
+//! 3. A message stays until its receiver owns it: PUBACK, or PUBREC at QoS 2, after which only the identifier stays
+//!    [MQTT-4.3.3-8].
+
+use super::message::Message;
+use crate::mqtt::{PacketId, QoS};
+use hashbrown::HashMap;
+use smallvec::SmallVec;
+use std::rc::Rc;
+
+/// The Subscription Identifiers that one delivery carries; nearly always none or one.
+pub type SubscriptionIdentifiers = SmallVec<[u32; 2]>;
+
+/// One message for one session: what is the same whether it waits or is in flight.
+#[derive(Clone, Debug)]
+pub struct Delivery {
+    /// The message.
+    pub message: Rc<Message>,
+    /// The QoS of this delivery.
+    pub qos: QoS,
+    /// RETAIN of this delivery.
+    pub retain: bool,
+    /// The Subscription Identifiers of the subscriptions it is for.
+    pub identifiers: SubscriptionIdentifiers,
+}
+
+/// An exchange that is not finished.
+#[derive(Debug)]
+pub struct Exchange {
+    sequence: u64,
+    qos: QoS,
+    payload_bytes: usize,
+    /// What was sent, until PUBREC hands it over; `None` is the wait for PUBCOMP.
+    pub delivery: Option<Delivery>,
+}
+
+impl Exchange {
+    /// The QoS of the PUBLISH.
+    pub fn qos(&self) -> QoS {
+        self.qos
+    }
+}
+
+/// The unfinished exchanges of one session.
+#[derive(Debug)]
+pub struct Inflight {
+    exchanges: HashMap<PacketId, Exchange, foldhash::fast::RandomState>,
+    next: PacketId,
+    sequence: u64,
+    payload_bytes: usize,
+}
+
+impl Default for Inflight {
+    fn default() -> Inflight {
+        Inflight {
+            exchanges: HashMap::default(),
+            next: PacketId::FIRST,
+            sequence: 0,
+            payload_bytes: 0,
+        }
+    }
+}
+
+impl Inflight {
+    /// How many exchanges are unfinished.
+    pub fn len(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    /// Whether all are finished.
+    pub fn is_empty(&self) -> bool {
+        self.exchanges.is_empty()
+    }
+
+    /// Payload bytes in flight, counted until the exchange is finished.
+    pub fn payload_bytes(&self) -> usize {
+        self.payload_bytes
+    }
+
+    /// Begins an exchange for `delivery` under a Packet Identifier that is not in use.
+    ///
+    /// # Panics
+    /// When all 65,535 are in use: the caller keeps to a window that is smaller.
+    pub fn begin(&mut self, delivery: Delivery) -> PacketId {
+        assert!(
+            self.exchanges.len() < usize::from(u16::MAX),
+            "a window is at most 65,534 exchanges"
+        );
+        while self.exchanges.contains_key(&self.next) {
+            self.next = self.next.next();
+        }
+        let packet_id = self.next;
+        self.next = packet_id.next();
+        self.sequence += 1;
+        let payload_bytes = delivery.message.payload().len();
+        self.payload_bytes += payload_bytes;
+        let exchange = Exchange {
+            sequence: self.sequence,
+            qos: delivery.qos,
+            payload_bytes,
+            delivery: Some(delivery),
+        };
+        self.exchanges.insert(packet_id, exchange);
+        packet_id
+    }
+
+    /// Uses up an identifier for a message that will not be sent after all, as Mosquitto does.
+    pub fn skip(&mut self) {
+        self.next = self.next.next();
+    }
+
+    /// The unfinished exchange under `packet_id`.
+    pub fn get_mut(&mut self, packet_id: PacketId) -> Option<&mut Exchange> {
+        self.exchanges.get_mut(&packet_id)
+    }
+
+    /// Finishes the exchange under `packet_id`.
+    pub fn finish(&mut self, packet_id: PacketId) -> Option<Exchange> {
+        let exchange = self.exchanges.remove(&packet_id)?;
+        self.payload_bytes -= exchange.payload_bytes;
+        Some(exchange)
+    }
+
+    /// The unfinished exchanges in the order of first sending [MQTT-4.6.0-1].
+    pub fn in_order(&self) -> Vec<PacketId> {
+        let mut ordered: Vec<_> = self.exchanges.iter().collect();
+        ordered.sort_unstable_by_key(|(_, exchange)| exchange.sequence);
+        ordered
+            .into_iter()
+            .map(|(&packet_id, _)| packet_id)
+            .collect()
+    }
+
+    /// Gives memory back that a session without a connection does not need.
+    pub fn shrink(&mut self) {
+        self.exchanges.shrink_to_fit();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::message::{Publication, Tally};
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    fn delivery() -> Delivery {
+        let tally = Rc::new(Tally::default());
+        let mut publication = Publication::new("t", b"12345", QoS::AtLeastOnce, false);
+        Delivery {
+            message: Rc::clone(publication.stored(&tally)),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: SubscriptionIdentifiers::new(),
+        }
+    }
+
+    #[test]
+    fn mqtt_2_2_1_3_identifiers_in_use_are_passed_over_when_the_count_starts_again() {
+        let delivery = delivery();
+        let mut inflight = Inflight::default();
+        let pinned = inflight.begin(delivery.clone());
+        assert_eq!(pinned, PacketId::FIRST);
+        for expected in 2..=u16::MAX {
+            let packet_id = inflight.begin(delivery.clone());
+            assert_eq!(packet_id.get(), expected);
+            inflight.finish(packet_id);
+        }
+        assert_eq!(inflight.begin(delivery).get(), 2);
+        assert_eq!(inflight.payload_bytes(), 10);
+    }
+
+    proptest! {
+        /// The naive model: a set of identifiers, and a list in the order of sending.
+        #[test]
+        fn identifiers_are_unique_and_order_is_kept(acks in prop::collection::vec(any::<(bool, u8)>(), 1..400)) {
+            let delivery = delivery();
+            let mut inflight = Inflight::default();
+            let mut model: Vec<PacketId> = Vec::new();
+            for (send, pick) in acks {
+                if send || model.is_empty() {
+                    let packet_id = inflight.begin(delivery.clone());
+                    prop_assert!(!model.contains(&packet_id));
+                    model.push(packet_id);
+                } else {
+                    let packet_id = model.remove(usize::from(pick) % model.len());
+                    prop_assert!(inflight.finish(packet_id).is_some());
+                    prop_assert!(inflight.finish(packet_id).is_none());
+                }
+                prop_assert_eq!(&inflight.in_order(), &model);
+                let distinct: BTreeSet<_> = model.iter().collect();
+                prop_assert_eq!(distinct.len(), inflight.len());
+            }
+        }
+    }
+}

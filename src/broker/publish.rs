@@ -1,0 +1,390 @@
+//! PUBLISH in: topic alias, rights, limits, QoS 2 once only, retain, route.
+//!
+//! 1. A message is acknowledged after it was routed (QoS 1) or stored (QoS 2), in the same turn.
+//! 2. Routing visits each matching subscription once and allocates nothing unless somebody has to keep the message.
+
+use super::client::{Aliases, ClientKey};
+use super::deliver::{Wanted, deliver};
+use super::inflight::SubscriptionIdentifiers;
+use super::message::Publication;
+use super::session::Received;
+use super::subscriptions::Subscription;
+use super::timers::Time;
+use super::{Broker, Fault};
+use crate::mqtt::{PacketId, PacketType, Publish, PublishProperties, QoS, ReasonCode};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How often one QoS 2 PUBLISH may come again on one connection. Mosquitto's bound, since a client that repeats for ever
+/// and never releases held memory for ever (CVE-2023-28366).
+const REPEATS_MAX: u8 = 1;
+
+impl Broker {
+    /// PUBLISH from `key`.
+    pub(super) fn publish(
+        &mut self,
+        key: ClientKey,
+        publish: Publish<'_>,
+        now: Time,
+    ) -> Result<(), Fault> {
+        self.output.statistics.publish_received += 1;
+        self.output.statistics.publish_bytes_received += publish.payload.len() as u64;
+        if publish.properties.is_empty() {
+            let publication =
+                Publication::new(publish.topic, publish.payload, publish.qos, publish.retain);
+            return self.receive(key, &publish, publication, now);
+        }
+        self.publish_with_properties(key, publish, now)
+    }
+
+    fn publish_with_properties(
+        &mut self,
+        key: ClientKey,
+        publish: Publish<'_>,
+        now: Time,
+    ) -> Result<(), Fault> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let properties = PublishProperties::split(publish.properties, &mut scratch);
+        let seconds = properties.message_expiry_seconds;
+        if properties.has_subscription_identifier {
+            // [MQTT-3.3.4-6]
+            return Err(Fault::protocol("subscription identifier from a client"));
+        }
+        let alias_topic;
+        let topic = match properties.topic_alias {
+            Some(alias) if publish.topic.is_empty() => {
+                alias_topic = self.topic_of_alias(key, alias)?;
+                &alias_topic
+            }
+            Some(alias) => {
+                self.set_alias(key, alias, publish.topic)?;
+                publish.topic
+            }
+            None => publish.topic,
+        };
+        let mut publication = Publication::new(topic, publish.payload, publish.qos, publish.retain);
+        publication.passed_on = properties.passed_on;
+        publication.expires = seconds.map(|seconds| now + Duration::from_secs(seconds.into()));
+        let result = self.receive(key, &publish, publication, now);
+        self.scratch = scratch;
+        result
+    }
+
+    fn set_alias(&mut self, key: ClientKey, alias: u16, topic: &str) -> Result<(), Fault> {
+        let maximum = self.listener_of(key).max_topic_alias;
+        if alias > maximum {
+            // [MQTT-3.3.2-9]
+            return Err(Fault::new(
+                ReasonCode::TopicAliasInvalid,
+                "topic alias above the maximum",
+            ));
+        }
+        let Some(link) = &mut self.clients[key].link else {
+            return Ok(());
+        };
+        let aliases = link.aliases.get_or_insert_with(Box::<Aliases>::default);
+        let index = usize::from(alias) - 1;
+        if aliases.received.len() <= index {
+            aliases.received.resize(index + 1, None);
+        }
+        let known = &mut aliases.received[index];
+        if known.as_deref() != Some(topic) {
+            *known = Some(topic.into());
+        }
+        Ok(())
+    }
+
+    fn topic_of_alias(&self, key: ClientKey, alias: u16) -> Result<Box<str>, Fault> {
+        if alias > self.listener_of(key).max_topic_alias {
+            return Err(Fault::new(
+                ReasonCode::TopicAliasInvalid,
+                "topic alias above the maximum",
+            ));
+        }
+        let aliases = self.clients[key]
+            .link
+            .as_ref()
+            .and_then(|link| link.aliases.as_ref());
+        aliases
+            .and_then(|aliases| aliases.received.get(usize::from(alias) - 1)?.clone())
+            .ok_or(Fault::protocol("topic alias that was not set"))
+    }
+
+    /// A message whose topic and properties are known: the rules that may refuse it, then the rules of its QoS.
+    fn receive(
+        &mut self,
+        key: ClientKey,
+        publish: &Publish<'_>,
+        mut publication: Publication<'_>,
+        now: Time,
+    ) -> Result<(), Fault> {
+        if publish.retain && !self.config.retain_available {
+            return Err(Fault::new(
+                ReasonCode::RetainNotSupported,
+                "retain is not available",
+            ));
+        }
+        if publish.qos as u8 > self.listener_of(key).max_qos {
+            // [MQTT-3.2.2-11]
+            return Err(Fault::new(
+                ReasonCode::QoSNotSupported,
+                "QoS above the maximum QoS",
+            ));
+        }
+        if !self.may_publish(key, publication.topic) {
+            self.log_publish("Denied", key, publish, publication.topic);
+            return self.refuse(key, publish, ReasonCode::NotAuthorized);
+        }
+        let limit = self.config.message_size_limit;
+        if limit.is_some_and(|limit| publish.payload.len() > limit.get() as usize) {
+            self.log_publish("Dropped too large", key, publish, publication.topic);
+            return self.refuse(key, publish, ReasonCode::PacketTooLarge);
+        }
+        self.log_publish("Received", key, publish, publication.topic);
+        match publish.packet_id {
+            Some(packet_id) if publish.qos == QoS::AtLeastOnce => {
+                let matched = self.route(Some(key), &mut publication, now);
+                self.acknowledge(key, PacketType::Puback, packet_id, matched_code(matched));
+                Ok(())
+            }
+            Some(packet_id) => self.receive_exactly_once(key, publication, packet_id),
+            None => {
+                self.route(Some(key), &mut publication, now);
+                Ok(())
+            }
+        }
+    }
+
+    /// QoS 2: the message is stored until PUBREL; the same identifier does not store it twice [MQTT-4.3.3-10].
+    fn receive_exactly_once(
+        &mut self,
+        key: ClientKey,
+        mut publication: Publication<'_>,
+        packet_id: PacketId,
+    ) -> Result<(), Fault> {
+        let matched = !self.subscriptions.resolve(publication.topic).is_empty();
+        let window = self.receive_window(key);
+        let client = &mut self.clients[key];
+        let session = &mut client.session;
+        let in_use = session.received.len();
+        match session.received.get_mut(&packet_id) {
+            Some(received) => {
+                if received.repeats == REPEATS_MAX {
+                    return Err(Fault::protocol("PUBLISH repeated without end"));
+                }
+                received.repeats += 1;
+                let message = &received.message;
+                if message.topic() != publication.topic || message.payload() != publication.payload
+                {
+                    log::warn!(
+                        "Warning: Client {} reuses message ID {packet_id}, which is still in use, \
+                         for another message; the former is replaced.",
+                        session.client_id
+                    );
+                    received.message = Rc::clone(publication.stored(&self.output.tally));
+                }
+            }
+            None if in_use >= window => {
+                // Mosquitto only warns a client that overruns Receive Maximum, since some libraries do; so do we,
+                // although 3.3.4 answers with DISCONNECT 0x93. Before 5.0 nothing can be said but good-bye.
+                log::warn!(
+                    "Warning: Client {} sends more messages than its receive maximum.",
+                    session.client_id
+                );
+                if !client.link.as_ref().is_some_and(|link| link.is_v5()) {
+                    return Err(Fault::new(
+                        ReasonCode::ReceiveMaximumExceeded,
+                        "too many messages",
+                    ));
+                }
+                self.acknowledge(
+                    key,
+                    PacketType::Pubrec,
+                    packet_id,
+                    ReasonCode::QuotaExceeded,
+                );
+                return Ok(());
+            }
+            None => {
+                let message = Rc::clone(publication.stored(&self.output.tally));
+                session.received.insert(
+                    packet_id,
+                    Received {
+                        message,
+                        repeats: 0,
+                    },
+                );
+            }
+        }
+        self.acknowledge(key, PacketType::Pubrec, packet_id, matched_code(matched));
+        Ok(())
+    }
+
+    /// How many QoS 2 messages `key` may have sent without releasing them. A client before 5.0 was told no number, so it
+    /// gets what the queue of a client may hold besides.
+    fn receive_window(&self, key: ClientKey) -> usize {
+        let announced = self
+            .config
+            .max_inflight_messages
+            .map_or(u16::MAX, |max| max.get());
+        match &self.clients[key].link {
+            Some(link) if link.is_v5() => announced.into(),
+            _ => self
+                .config
+                .max_queued_messages
+                .map_or(usize::from(u16::MAX), |max| {
+                    max.get().saturating_add(announced.into())
+                }),
+        }
+    }
+
+    /// Answers a PUBLISH that goes no further but is no reason to disconnect: 5.0 hears why, 3.x hears success, since it
+    /// has no other word (3.1.1, 3.3.5).
+    fn refuse(
+        &mut self,
+        key: ClientKey,
+        publish: &Publish<'_>,
+        reason_code: ReasonCode,
+    ) -> Result<(), Fault> {
+        self.output.statistics.publish_dropped += 1;
+        let Some(packet_id) = publish.packet_id else {
+            return Ok(());
+        };
+        let kind = match publish.qos {
+            QoS::ExactlyOnce => PacketType::Pubrec,
+            _ => PacketType::Puback,
+        };
+        self.acknowledge(key, kind, packet_id, reason_code);
+        Ok(())
+    }
+
+    fn log_publish(&self, what: &str, key: ClientKey, publish: &Publish<'_>, topic: &str) {
+        log::debug!(
+            "{what} PUBLISH from {} (d{}, q{}, r{}, m{}, '{topic}', ... ({} bytes))",
+            self.clients[key].session.client_id,
+            u8::from(publish.dup),
+            publish.qos as u8,
+            u8::from(publish.retain),
+            publish.packet_id.map_or(0, PacketId::get),
+            publish.payload.len(),
+        );
+    }
+
+    /// Passes a message on to everybody who wants it, and keeps it if it is to be retained. Whether anybody's subscription
+    /// matched.
+    #[inline]
+    pub(super) fn route(
+        &mut self,
+        source: Option<ClientKey>,
+        publication: &mut Publication<'_>,
+        now: Time,
+    ) -> bool {
+        if publication.retain {
+            self.retain(publication);
+        }
+        let (matches, groups) = self.subscriptions.resolve_with_groups(publication.topic);
+        if matches.is_empty() {
+            return false;
+        }
+        let receivers = matches.subscriptions.len() + matches.groups.len();
+        self.output.begin_publication(publication, receivers);
+        let mut rest = matches.subscriptions.as_slice();
+        while let Some((first, others)) = rest.split_first() {
+            // Subscriptions of one client are neighbours.
+            let count = match self.config.allow_duplicate_messages {
+                true => 0,
+                false => others
+                    .iter()
+                    .take_while(|other| other.client == first.client)
+                    .count(),
+            };
+            let key = ClientKey(first.client);
+            let client = &mut self.clients[key];
+            let is_own = source == Some(key);
+            if let Some(wanted) = merge(first, &others[..count], is_own, client.is_bridge()) {
+                deliver(
+                    client,
+                    publication,
+                    wanted,
+                    &mut self.output,
+                    &self.config,
+                    now,
+                );
+            }
+            rest = &others[count..];
+        }
+        // One member of each shared group gets the message (4.8.2): the next in turn that is connected, or, where none
+        // is, the next whose session waits for it.
+        for &group in &matches.groups {
+            let clients = &self.clients;
+            let connected =
+                |member: &Subscription| clients[ClientKey(member.client)].is_connected();
+            let chosen = groups
+                .choose(group, connected)
+                .or_else(|| groups.choose(group, |_| true));
+            if let Some(member) = chosen {
+                let client = &mut self.clients[ClientKey(member.client)];
+                let identifiers = identifiers(&[member]);
+                let wanted = Wanted {
+                    options: member.options,
+                    identifiers,
+                };
+                deliver(
+                    client,
+                    publication,
+                    wanted,
+                    &mut self.output,
+                    &self.config,
+                    now,
+                );
+            }
+        }
+        true
+    }
+}
+
+fn matched_code(matched: bool) -> ReasonCode {
+    match matched {
+        true => ReasonCode::Success,
+        false => ReasonCode::NoMatchingSubscribers,
+    }
+}
+
+/// What the subscriptions of one client ask for together: the highest QoS [MQTT-3.3.5-1] and all identifiers
+/// [MQTT-3.3.4-4]; `None` where No Local forbids them all. A bridge never gets its own messages back.
+#[inline]
+fn merge(
+    first: &Subscription,
+    others: &[Subscription],
+    is_own: bool,
+    is_bridge: bool,
+) -> Option<Wanted> {
+    let wants =
+        |subscription: &&Subscription| !is_own || !(is_bridge || subscription.options.no_local());
+    if others.is_empty() {
+        return wants(&first).then(|| Wanted {
+            options: first.options,
+            identifiers: identifiers(&[*first]),
+        });
+    }
+    let all = || std::iter::once(first).chain(others).filter(wants);
+    let options = all()
+        .map(|subscription| subscription.options)
+        .max_by_key(|options| (options.qos(), options.retain_as_published()))?;
+    Some(Wanted {
+        options,
+        identifiers: all()
+            .map(|wanted| wanted.identifier)
+            .filter(|&id| id != 0)
+            .collect(),
+    })
+}
+
+#[inline]
+fn identifiers(subscriptions: &[Subscription]) -> SubscriptionIdentifiers {
+    subscriptions
+        .iter()
+        .map(|wanted| wanted.identifier)
+        .filter(|&id| id != 0)
+        .collect()
+}

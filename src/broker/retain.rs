@@ -1,0 +1,48 @@
+//! RETAIN on a PUBLISH (3.3.1.3): the last message of a topic is kept, replaced, cleared by an empty payload, and expires.
+//!
+//! 1. A retained message with a Message Expiry Interval has a timer, which ends with it.
+
+use super::message::{Message, Publication};
+use super::timers::TimerKey;
+use super::{Broker, Timer};
+use std::rc::Rc;
+
+/// A retained message and the timer of its expiry.
+#[derive(Debug)]
+pub struct RetainedMessage {
+    /// The message.
+    pub message: Rc<Message>,
+    expiry: Option<TimerKey>,
+}
+
+impl Broker {
+    /// Keeps `publication` as the last message of its topic [MQTT-3.3.1-5], or clears the topic where it has no payload
+    /// [MQTT-3.3.1-6], [MQTT-3.3.1-7].
+    pub(super) fn retain(&mut self, publication: &mut Publication<'_>) {
+        self.retained_changes += 1;
+        let former = if publication.payload.is_empty() {
+            self.retained.remove(publication.topic)
+        } else {
+            let message = Rc::clone(publication.stored(&self.output.tally));
+            let expiry = message.expires().map(|expires| {
+                let index = self.expiring.insert(Rc::clone(&message));
+                self.timers.insert(expires, Timer::Retained(index as u32))
+            });
+            self.retained
+                .set(publication.topic, RetainedMessage { message, expiry })
+        };
+        if let Some(expiry) = former.and_then(|former| former.expiry)
+            && let Some(Timer::Retained(index)) = self.timers.cancel(expiry)
+        {
+            self.expiring.remove(index as usize);
+        }
+    }
+
+    /// The timer of a retained message: it has expired [MQTT-3.3.2-5].
+    pub(super) fn retained_due(&mut self, index: u32) {
+        let message = self.expiring.remove(index as usize);
+        self.retained_changes += 1;
+        let former = self.retained.remove(message.topic());
+        debug_assert!(former.is_some_and(|former| Rc::ptr_eq(&former.message, &message)));
+    }
+}

@@ -1,0 +1,137 @@
+//! The Session: what outlives the Network Connection (4.1).
+//!
+//! 1. A message is in at most one of `inflight` and `queue`, and everything in `queue` was published after everything in
+//!    `inflight` [MQTT-4.6.0-6].
+//! 2. `queued_bytes` is the sum of the payloads in `queue`.
+
+use super::inflight::{Delivery, Inflight};
+use super::message::Message;
+use super::subscriptions::SubscriptionKey;
+use super::timers::{Time, TimerKey};
+use super::will::Will;
+use crate::mqtt::PacketId;
+use hashbrown::HashMap;
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Session Expiry Interval (3.1.2.11.2): how long a session lasts without a Network Connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionExpiry {
+    /// It ends with the Network Connection: 0, or Clean Session before 5.0.
+    WithConnection,
+    /// After this long.
+    After(Duration),
+    /// Never: 0xFFFFFFFF, or Clean Session 0 before 5.0.
+    Never,
+}
+
+impl SessionExpiry {
+    /// What the property says.
+    pub fn from_seconds(seconds: u32) -> SessionExpiry {
+        match seconds {
+            0 => SessionExpiry::WithConnection,
+            u32::MAX => SessionExpiry::Never,
+            _ => SessionExpiry::After(Duration::from_secs(seconds.into())),
+        }
+    }
+
+    /// The shorter of this and the operator's `persistent_client_expiration`.
+    pub fn at_most(self, limit: Option<Duration>) -> SessionExpiry {
+        match (self, limit) {
+            (SessionExpiry::After(own), Some(limit)) => SessionExpiry::After(own.min(limit)),
+            (SessionExpiry::Never, Some(limit)) => SessionExpiry::After(limit),
+            (own, _) => own,
+        }
+    }
+}
+
+/// A QoS 2 message that was received and not released yet: PUBREC was sent, PUBREL has not come (4.3.3).
+#[derive(Debug)]
+pub struct Received {
+    /// The message, passed on when PUBREL comes.
+    pub message: Rc<Message>,
+    /// How often its PUBLISH came again on this Network Connection.
+    pub repeats: u8,
+}
+
+/// What the server keeps for a client.
+#[derive(Debug)]
+pub struct Session {
+    /// The Client Identifier; empty before CONNECT.
+    pub client_id: Box<str>,
+    /// When the session ends after the Network Connection has.
+    pub expiry: SessionExpiry,
+    /// Where its subscriptions are in the tree.
+    pub subscriptions: BTreeSet<SubscriptionKey>,
+    /// QoS 1 and 2 messages that were sent and are not acknowledged.
+    pub inflight: Inflight,
+    /// Messages that wait for a place in the window, or for the client to come back.
+    pub queue: VecDeque<Delivery>,
+    /// Payload bytes in `queue`.
+    pub queued_bytes: usize,
+    /// QoS 2 messages received and not released.
+    pub received: HashMap<PacketId, Received, foldhash::fast::RandomState>,
+    /// The Will Message; it may outlive the Network Connection by the Will Delay Interval.
+    pub will: Option<Box<Will>>,
+    /// When the Will Message is to be published, without a Network Connection.
+    pub will_due: Option<Time>,
+    /// When the session ends, without a Network Connection.
+    pub ends: Option<Time>,
+    /// The timer for the earlier of these two.
+    pub timer: Option<TimerKey>,
+    /// Whether the log was told that messages are being dropped, until one is accepted again.
+    pub is_dropping: bool,
+}
+
+impl Session {
+    /// A session that has no name yet.
+    pub fn new() -> Session {
+        Session {
+            client_id: Box::default(),
+            expiry: SessionExpiry::WithConnection,
+            subscriptions: BTreeSet::new(),
+            inflight: Inflight::default(),
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            received: HashMap::default(),
+            will: None,
+            will_due: None,
+            ends: None,
+            timer: None,
+            is_dropping: false,
+        }
+    }
+
+    /// Puts a message at the end of the queue.
+    pub fn enqueue(&mut self, delivery: Delivery) {
+        self.queued_bytes += delivery.message.payload().len();
+        self.queue.push_back(delivery);
+    }
+
+    /// Takes the message that waits longest.
+    pub fn dequeue(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.pop_front()?;
+        self.queued_bytes -= delivery.message.payload().len();
+        Some(delivery)
+    }
+
+    /// Drops what expired while it waited; for a queue that is full [MQTT-3.3.2-5].
+    pub fn drop_expired(&mut self, now: Time) {
+        let queued_bytes = &mut self.queued_bytes;
+        self.queue.retain(|delivery| {
+            let expired = delivery.message.is_expired(now);
+            if expired {
+                *queued_bytes -= delivery.message.payload().len();
+            }
+            !expired
+        });
+    }
+
+    /// Gives memory back that a session without a connection does not need.
+    pub fn shrink(&mut self) {
+        self.inflight.shrink();
+        self.received.shrink_to_fit();
+        self.queue.shrink_to_fit();
+    }
+}

@@ -1,0 +1,65 @@
+//! Will Messages and the Will Delay Interval (3.1.2.5, 3.1.3.2): what a client wants said when it goes without a word.
+//!
+//! 1. A will is published at most once: whoever publishes it takes it out of its session.
+
+use super::client::ClientKey;
+use super::message::{Message, Publication};
+use super::timers::Time;
+use super::{Broker, mqtt};
+use crate::mqtt::{Property, PublishProperties};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// A Will Message and what CONNECT said about it.
+#[derive(Debug)]
+pub struct Will {
+    message: Rc<Message>,
+    message_expiry: Option<Duration>,
+    /// Will Delay Interval (3.1.3.2.2).
+    pub delay: Duration,
+}
+
+impl Broker {
+    /// Keeps what CONNECT says about the will.
+    pub(super) fn will_of(&self, will: &mqtt::Will<'_>) -> Will {
+        let mut scratch = Vec::new();
+        let delay = will.properties.iter().find_map(|property| match property {
+            Property::WillDelayInterval(seconds) => Some(Duration::from_secs(seconds.into())),
+            _ => None,
+        });
+        let properties = PublishProperties::split(will.properties, &mut scratch);
+        let mut publication = Publication::new(will.topic, will.payload, will.qos, will.retain);
+        publication.passed_on = properties.passed_on;
+        let seconds = properties.message_expiry_seconds;
+        Will {
+            message: Rc::clone(publication.stored(&self.tally)),
+            message_expiry: seconds.map(|seconds| Duration::from_secs(seconds.into())),
+            delay: delay.unwrap_or_default(),
+        }
+    }
+
+    /// Publishes the will of `key`, if it still has one [MQTT-3.1.2-8]; it is gone afterwards [MQTT-3.1.2-10].
+    pub(super) fn publish_will(&mut self, key: ClientKey, now: Time) {
+        let session = &mut self.clients[key].session;
+        session.will_due = None;
+        let Some(will) = session.will.take() else {
+            return;
+        };
+        let message = &will.message;
+        if !self.may_publish(key, message.topic()) {
+            return;
+        }
+        let mut publication = Publication::of(message);
+        if let Some(expiry) = will.message_expiry {
+            publication = Publication::new(
+                message.topic(),
+                message.payload(),
+                publication.qos,
+                publication.retain,
+            );
+            publication.passed_on = message.passed_on();
+            publication.expires = Some(now + expiry);
+        }
+        self.route(Some(key), &mut publication, now);
+    }
+}

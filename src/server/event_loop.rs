@@ -1,0 +1,249 @@
+//! One turn of the loop: poll, accept, read and route, timers, flush.
+//!
+//! 1. A connection is read once a turn, into one ring: the ring's size is its byte budget. What had more is served next
+//!    turn, so that nobody starves.
+//! 2. A client gets one vectored write a turn for all that the turn produced; one whose outbox grows past a bound within
+//!    the turn gets it early, and then another.
+//! 3. The poller's timeout is the next deadline of the broker. Without one, and with nothing to do, it sleeps for ever.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
+
+use super::{INFORMATION, Server};
+use crate::broker::sys::Memory;
+use crate::broker::timers::Time;
+use crate::broker::{Ending, Peer};
+use crate::buffer::ConnectionKey;
+use crate::mqtt;
+use crate::net::{Accepted, Filled};
+
+/// The signals that the loop answers to.
+pub const SIGNALS: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
+
+/// The process's figures are read from the system this often at most.
+const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Server {
+    /// Turns until a signal ends it.
+    ///
+    /// # Errors
+    /// When the poller fails: then there is no way to go on.
+    pub fn run(&mut self) -> io::Result<()> {
+        while self.turn()? {}
+        self.stop();
+        Ok(())
+    }
+
+    /// One turn. `false` when a signal asked for the end.
+    fn turn(&mut self) -> io::Result<bool> {
+        self.net.poll(self.timeout())?;
+        let now = self.clock.now();
+        if self.answer_signals() {
+            return Ok(false);
+        }
+        self.accept(now);
+        while let Some(connection) = self.net.take_ready() {
+            self.serve(connection, now);
+        }
+        self.tick(now);
+        self.flush(now);
+        Ok(true)
+    }
+
+    /// How long the poller may sleep.
+    fn timeout(&self) -> Option<Duration> {
+        if self.broker.has_output() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = self.broker.next_deadline()?;
+        Some(deadline.saturating_sub(self.clock.now()))
+    }
+
+    /// Whether one of the signals that came asks for the end.
+    fn answer_signals(&mut self) -> bool {
+        let mut end = false;
+        for signal in self.net.take_signals() {
+            match signal {
+                SIGINT | SIGTERM => end = true,
+                // Settings cannot change yet while the broker runs; a signal that would have to do so is answered, since
+                // its default action would end the process.
+                SIGHUP => {
+                    ::log::info!(target: INFORMATION, "Reloading config has no effect yet.");
+                }
+                SIGUSR1 => {
+                    ::log::info!(target: INFORMATION, "Nothing to save: persistence is off.");
+                }
+                _ => self.print_tree(),
+            }
+        }
+        end
+    }
+
+    /// SIGUSR2: who subscribed to what, on standard output, as Mosquitto does; a closed output is nobody's loss.
+    fn print_tree(&self) {
+        let _ = io::stdout().write_all(self.broker.subscription_tree().as_bytes());
+    }
+
+    fn accept(&mut self, now: Time) {
+        while let Some(Accepted {
+            connection,
+            peer,
+            listener,
+            ..
+        }) = self.net.accept()
+        {
+            let limit = self.broker.config().global_max_connections;
+            if limit.is_some_and(|max| self.broker.connections() >= max.get()) {
+                let address = peer.ip().to_canonical();
+                ::log::info!(
+                    target: super::NOTICE,
+                    "Client connection from {address} denied: global_max_connections exceeded."
+                );
+                self.net.close(connection);
+                continue;
+            }
+            self.broker.attach(
+                connection,
+                Peer {
+                    address: peer,
+                    listener,
+                },
+                now,
+            );
+        }
+    }
+
+    /// Reads `connection` once and handles every whole packet in its ring.
+    fn serve(&mut self, connection: ConnectionKey, now: Time) {
+        if self.broker.is_congested(connection) {
+            // It does not read our answers; until it does, it gets no more of them.
+            self.net.pause(connection);
+            return;
+        }
+        let filled = self.net.fill(connection);
+        match filled {
+            Ok(Filled::Bytes(_)) => {}
+            Ok(Filled::Closed) => {
+                return self.broker.detach(connection, Ending::ClosedByClient, now);
+            }
+            Err(error) => {
+                let text = error.to_string();
+                return self
+                    .broker
+                    .detach(connection, Ending::SocketError(&text), now);
+            }
+        }
+        let needed = self.handle_packets(connection, now);
+        self.net.settle(connection, needed);
+    }
+
+    /// Handles every whole packet in the ring of `connection`. How many bytes the packet has that is not whole yet.
+    fn handle_packets(&mut self, connection: ConnectionKey, now: Time) -> usize {
+        while let Some(limits) = self.broker.limits(connection) {
+            let ring = self.net.ring(connection);
+            let bytes = ring.filled();
+            match mqtt::decode(bytes, limits) {
+                Ok(Some((packet, length))) => {
+                    self.broker.handle(connection, packet, now);
+                    ring.consume(length);
+                    self.flush_urgent(now);
+                }
+                Ok(None) => return mqtt::promised_length(bytes),
+                Err(error) => {
+                    self.broker.reject(connection, error, now);
+                    return 0;
+                }
+            }
+        }
+        0
+    }
+
+    fn tick(&mut self, now: Time) {
+        if self
+            .broker
+            .next_deadline()
+            .is_none_or(|deadline| deadline > now)
+        {
+            return;
+        }
+        if self
+            .memory_read
+            .is_none_or(|read| now >= read + MEMORY_INTERVAL)
+        {
+            self.memory_read = Some(now);
+            self.broker.set_memory(memory());
+        }
+        let statistics = self.broker.statistics();
+        statistics.bytes_received = self.net.bytes_received();
+        statistics.bytes_sent = self.net.bytes_sent();
+        self.broker.tick(now);
+    }
+
+    /// Sends what the turn produced, and closes what is to be closed.
+    fn flush(&mut self, now: Time) {
+        let mut flushing = std::mem::take(&mut self.flushing);
+        flushing.extend(std::iter::from_fn(|| self.net.take_writable()));
+        self.broker.take_dirty(&mut flushing);
+        for connection in flushing.drain(..) {
+            self.flush_one(connection, now);
+        }
+        self.flushing = flushing;
+        while let Some(mut farewell) = self.broker.take_closing() {
+            // Whoever does not take its last bytes now does not get them.
+            let _ = self.net.flush(farewell.connection, &mut farewell.outbox);
+            self.net.close(farewell.connection);
+            farewell.outbox.clear(self.broker.buffers());
+        }
+    }
+
+    fn flush_urgent(&mut self, now: Time) {
+        while let Some(connection) = self.broker.take_urgent() {
+            self.flush_one(connection, now);
+        }
+    }
+
+    fn flush_one(&mut self, connection: ConnectionKey, now: Time) {
+        let Some(outbox) = self.broker.outbox(connection) else {
+            return;
+        };
+        if outbox.is_empty() {
+            return;
+        }
+        match self.net.flush(connection, outbox) {
+            Ok(_) => {
+                self.broker.flushed(connection, now);
+                if !self.broker.is_congested(connection) {
+                    self.net.resume(connection);
+                }
+            }
+            Err(error) => {
+                let text = error.to_string();
+                self.broker
+                    .detach(connection, Ending::SocketError(&text), now);
+            }
+        }
+    }
+
+    /// Says good-bye to everybody.
+    fn stop(&mut self) {
+        let now = self.clock.now();
+        self.broker.shut_down(now);
+        self.flush(now);
+    }
+}
+
+/// Resident memory of this process; zeros where the system does not tell.
+fn memory() -> Memory {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kibibytes.unwrap_or(0) * 1024
+    };
+    Memory {
+        current: bytes("VmRSS:"),
+        maximum: bytes("VmHWM:"),
+    }
+}

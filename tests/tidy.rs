@@ -1,0 +1,155 @@
+//! The house itself: the top level, the arrows between the rooms, a header on every file, and specification tags that
+//! exist.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder)
+            .expect("a folder of the house")
+            .flatten()
+        {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.retain(|file| !file.components().any(|part| part.as_os_str() == ".cache"));
+    files.sort();
+    files
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Which rooms a room may name.
+const ARROWS: [(&str, &[&str]); 7] = [
+    ("mqtt", &[]),
+    ("buffer", &[]),
+    ("config", &[]),
+    ("broker", &["mqtt", "buffer", "config"]),
+    ("net", &["buffer", "config"]),
+    ("server", &["mqtt", "buffer", "config", "broker", "net"]),
+    (
+        "cli",
+        &["mqtt", "buffer", "config", "broker", "net", "server"],
+    ),
+];
+
+#[test]
+fn imports_point_one_way() {
+    for (room, allowed) in ARROWS {
+        for file in rust_files(&root().join("src").join(room)) {
+            let text = read(&file);
+            for rest in text.split("crate::").skip(1) {
+                let named: String = rest
+                    .chars()
+                    .take_while(|c| c.is_alphanumeric() || *c == '_')
+                    .collect();
+                let known = ARROWS.iter().any(|(room, _)| *room == named);
+                assert!(
+                    !known || named == room || allowed.contains(&named.as_str()),
+                    "{}: {room} must not know {named}",
+                    file.display()
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_room_has_its_arrows() {
+    for entry in fs::read_dir(root().join("src")).expect("src").flatten() {
+        if entry.path().is_dir() {
+            let name = entry.file_name().into_string().expect("a plain name");
+            assert!(
+                ARROWS.iter().any(|(room, _)| *room == name),
+                "{name} has no arrows here"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    for folder in ["src", "tests", "benches", "perf"] {
+        for file in rust_files(&root().join(folder)) {
+            assert!(
+                read(&file).starts_with("//!"),
+                "{} does not say what it is in its first line",
+                file.display()
+            );
+        }
+    }
+}
+
+/// The tags of both standards, as the list beside the integration tests has them.
+fn statements() -> BTreeSet<String> {
+    let list = read(&root().join("tests/integration/statements.txt"));
+    let tags: BTreeSet<String> = list
+        .split_whitespace()
+        .filter(|word| word.starts_with("MQTT-") || word.starts_with("[MQTT-"))
+        .map(|word| word.trim_matches(['[', ']', ',', ':']).to_owned())
+        .collect();
+    assert!(
+        tags.len() > 100,
+        "the list of statements is not the list of statements"
+    );
+    tags
+}
+
+/// Every `[MQTT-…]` in `text`, without the brackets.
+fn tags(text: &str) -> impl Iterator<Item = String> {
+    text.split("[MQTT-")
+        .skip(1)
+        .filter_map(|rest| rest.split_once(']'))
+        .map(|(tag, _)| format!("MQTT-{tag}"))
+}
+
+#[test]
+fn specification_tags_exist() {
+    let known = statements();
+    for file in rust_files(&root().join("src")) {
+        for tag in tags(&read(&file)) {
+            assert!(
+                known.contains(&tag),
+                "{}: {tag} is in neither standard",
+                file.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn the_top_level_is_what_was_agreed() {
+    let agreed = [
+        "Cargo.toml",
+        "Cargo.lock",
+        "src",
+        "benches",
+        "tests",
+        "perf",
+        "conf",
+        "README.md",
+        "LICENSE",
+    ];
+    for entry in fs::read_dir(root()).expect("the repository").flatten() {
+        let name = entry.file_name().into_string().expect("a plain name");
+        assert!(
+            name.starts_with('.') || name == "target" || agreed.contains(&name.as_str()),
+            "{name} does not belong to the top level"
+        );
+    }
+}
