@@ -1,6 +1,6 @@
 //! Where the rooms meet: a [`Server`] owns the sockets, the broker, the only loop and the only clock.
 //!
-//! 1. Everything happens in turns of the one loop ([`event_loop`]); nothing in it waits but the poller.
+//! 1. Everything happens in turns of the one loop (`event_loop`); nothing in it waits but the poller.
 //! 2. What a turn calls "now" is read once, after the poller returned.
 
 mod event_loop;
