@@ -37,9 +37,7 @@ pub use deliver::{Farewell, Output};
 
 use crate::buffer::{BufferPool, ConnectionKey, Outbox};
 use crate::config::{Config, Listener};
-use crate::mqtt::{
-    self, DecodeError, Limits, Packet, PacketType, ProtocolVersion, ReasonCode, disconnect,
-};
+use crate::mqtt::{self, DecodeError, Limits, Packet, ProtocolVersion, ReasonCode, disconnect};
 use client::{ClientKey, Clients};
 use message::Tally;
 use retain::RetainedMessage;
@@ -405,4 +403,6 @@ impl Broker {
 }
 
 const _: () = assert!(size_of::<Timer>() == 8);
-const _: () = assert!(PacketType::Auth as u8 == 15);
+
+#[cfg(test)]
+mod tests;
