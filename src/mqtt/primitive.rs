@@ -98,7 +98,7 @@ impl<'a> Reader<'a> {
     pub fn packet_id(&mut self) -> Result<PacketId, DecodeError> {
         NonZeroU16::new(self.u16()?)
             .map(PacketId)
-            .ok_or(DecodeError::Malformed("packet identifier 0"))
+            .ok_or(DecodeError::Protocol("packet identifier 0"))
     }
 }
 

@@ -38,6 +38,9 @@ const UNSUBSCRIBE: u32 = PacketType::Unsubscribe.bit();
 const UNSUBACK: u32 = PacketType::Unsuback.bit();
 const DISCONNECT: u32 = PacketType::Disconnect.bit();
 const AUTH: u32 = PacketType::Auth.bit();
+/// Bits in the set of what a packet carries, see [`check`].
+const AUTHENTICATION_METHOD: u64 = 1 << 0x15;
+const AUTHENTICATION_DATA: u64 = 1 << 0x16;
 const ACKS: u32 = PUBACK | PUBREC | PUBREL | PUBCOMP | SUBACK | UNSUBACK;
 
 /// A value on the wire: how it is read and appended.
@@ -298,6 +301,12 @@ fn check(bytes: &[u8], place: Place) -> Result<(), DecodeError> {
         }
         seen |= 1 << identifier;
         property.check_value()?;
+    }
+    if seen & AUTHENTICATION_DATA != 0 && seen & AUTHENTICATION_METHOD == 0 {
+        // 3.1.2.11.10
+        return Err(DecodeError::Protocol(
+            "authentication data without a method",
+        ));
     }
     Ok(())
 }
