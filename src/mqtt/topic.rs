@@ -10,27 +10,34 @@ pub const LEVELS_MAX: usize = 201;
 /// `bytes` as a Topic Name (4.7): at least one character [MQTT-4.7.3-1], no wildcards [MQTT-3.3.2-2].
 #[inline]
 pub fn name(bytes: &[u8]) -> Result<&str, DecodeError> {
-    let text = primitive::utf8(bytes)?;
+    let text = str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("string is not UTF-8"))?;
     if text.is_empty() {
         return Err(DecodeError::Malformed("empty topic"));
     }
-    // One pass for both questions, without branches, so that the compiler vectorises it.
-    let (wildcards, separators) =
-        bytes
-            .iter()
-            .fold((false, 0usize), |(wildcards, separators), &byte| {
-                (
-                    wildcards | (byte == b'+') | (byte == b'#'),
-                    separators + usize::from(byte == b'/'),
-                )
-            });
-    if wildcards {
+    // One pass for both questions.
+    let (mut special, mut wildcards) = (0, 0);
+    primitive::for_each_word(bytes, |word| {
+        special |= primitive::special_in(word);
+        wildcards |= wildcard_in(word);
+    });
+    if special != 0 {
+        primitive::check_characters(text)?;
+    }
+    if wildcards != 0 {
         return Err(DecodeError::Malformed("wildcard in a topic name"));
     }
-    if separators >= LEVELS_MAX {
+    if bytes.len() >= LEVELS_MAX && memchr::memchr_iter(b'/', bytes).count() >= LEVELS_MAX {
         return Err(DecodeError::Malformed("topic of too many levels"));
     }
     Ok(text)
+}
+
+/// Not 0 if and only if a byte of `word` is `+` or `#`, which differ in one bit.
+#[inline]
+const fn wildcard_in(word: u64) -> u64 {
+    const BIT: u8 = b'+' ^ b'#';
+    const { assert!(BIT.count_ones() == 1) };
+    primitive::zero_in((word | primitive::everywhere(BIT)) ^ primitive::everywhere(b'+' | BIT))
 }
 
 /// Whether `filter` is a valid Topic Filter (4.7.1): `#` stands alone in the last level [MQTT-4.7.1-1], `+` stands alone
@@ -156,6 +163,21 @@ mod tests {
         }
         assert!(name("/".repeat(200).as_bytes()).is_ok());
         assert!(name("/".repeat(201).as_bytes()).is_err());
+    }
+
+    /// Wildcards in every place of names shorter and longer than a word, and no other byte taken for one.
+    #[test]
+    fn mqtt_3_3_2_2_wildcards_anywhere() {
+        for length in 1..20 {
+            for place in 0..length {
+                for byte in b' '..0x7F {
+                    let mut bytes = vec![b'a'; length];
+                    bytes[place] = byte;
+                    let is_name = byte != b'+' && byte != b'#';
+                    assert_eq!(name(&bytes).is_ok(), is_name, "{bytes:?}");
+                }
+            }
+        }
     }
 
     #[test]

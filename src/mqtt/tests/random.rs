@@ -414,6 +414,8 @@ proptest! {
         bytes in prop_oneof![
             vec(any::<u8>(), 0..8),
             vec(0x1E..0x82u8, 0..8),
+            vec(0x1F..0x7Fu8, 8..30),
+            vec(prop_oneof![30 => 0x20..0x7Fu8, 1 => any::<u8>()], 8..30),
             vec(prop::char::any(), 0..4).prop_map(|text| String::from_iter(text).into_bytes()),
             select(&[0u32, 0x1F, 0x20, 0x7E, 0x7F, 0x80, 0x9F, 0xA0, 0xFDCF, 0xFDD0, 0xFDEF, 0xFDF0, 0xFEFF,
                      0xFFFD, 0xFFFE, 0xFFFF, 0x1FFFE, 0x2FFFF, 0x10FFFD, 0x10FFFE, 0x10FFFF][..])
@@ -443,7 +445,7 @@ proptest! {
     }
 
     #[test]
-    fn filters_as_level_by_level(filter in "[a/+#$]{0,8}") {
+    fn filters_as_level_by_level(filter in "[a/+#$]{0,8}|[a-z/]{0,12}[a/+#]{0,2}[a-z/]{0,12}") {
         let levels: Vec<&str> = filter.split('/').collect();
         let (last, before) = levels.split_last().expect("at least one");
         let plain = |level: &&str| *level == "+" || !level.contains(['+', '#']);
