@@ -432,3 +432,14 @@ fn mqtt_3_3_2_18_properties_passed_on_keep_their_order() {
     );
     assert_eq!(split("0B01 0B 8001", ""), (None, None, true));
 }
+
+/// 3.1.3.2.2: the Will Delay Interval is for the server that holds the Will, not for those who receive the message.
+#[test]
+fn mqtt_3_1_3_2_2_will_delay_is_not_passed_on() {
+    let packet = carrying(None, &bytes("0101 18 00000005 02 00000009 03 \"text\""));
+    let decoded = decode_one(&packet, ProtocolVersion::V5).expect("valid");
+    let mut scratch = Vec::new();
+    let split = publish::PublishProperties::split(carried(&decoded, None), &mut scratch);
+    assert_eq!(split.passed_on, bytes("0101 03 \"text\""));
+    assert_eq!(split.message_expiry_seconds, Some(9));
+}
