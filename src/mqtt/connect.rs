@@ -1,6 +1,6 @@
 //! CONNECT and CONNACK (3.1, 3.2).
 
-use super::primitive::{Reader, put_binary};
+use super::primitive::{self, Reader, put_binary};
 use super::property::Place;
 use super::{
     DecodeError, PacketType, Properties, ProtocolVersion, QoS, ReasonCode, encode_framed, topic,
@@ -104,16 +104,20 @@ fn decode_rest<'a>(
     }
     let keep_alive = reader.u16()?;
     let properties = read_properties(reader, version, Place::Packet(PacketType::Connect))?;
-    let client_id = reader.string()?;
+    let client_id = read_client_id(reader, version)?;
     let will = match flags & WILL_FLAG != 0 {
         true => Some(read_will(reader, flags, version)?),
         false => None,
     };
-    let user_name = match flags & USER_NAME_FLAG != 0 {
+    // In 3.1 the Remaining Length has precedence over these two flags: a field may be announced and missing.
+    let is_there = |flag: u8, reader: &Reader<'_>| {
+        flags & flag != 0 && !(version == ProtocolVersion::V31 && reader.is_empty())
+    };
+    let user_name = match is_there(USER_NAME_FLAG, reader) {
         true => Some(reader.string()?),
         false => None,
     };
-    let password = match flags & PASSWORD_FLAG != 0 {
+    let password = match is_there(PASSWORD_FLAG, reader) {
         true => Some(reader.binary()?),
         false => None,
     };
@@ -149,6 +153,21 @@ fn check_flags(fixed_flags: u8, flags: u8, version: ProtocolVersion) -> Result<(
         return Err(DecodeError::Malformed("password without a user name")); // 3.1.1: [MQTT-3.1.2-22]
     }
     Ok(())
+}
+
+/// The Client Identifier. In 5.0 one that is not a UTF-8 Encoded String is answered by a code of its own, as in
+/// Mosquitto, so that its owner learns which field was wrong [MQTT-3.1.3-4].
+fn read_client_id<'a>(
+    reader: &mut Reader<'a>,
+    version: ProtocolVersion,
+) -> Result<&'a str, DecodeError> {
+    let bytes = reader.binary()?;
+    primitive::utf8(bytes).map_err(|error| match error {
+        DecodeError::Malformed(what) if version.is_v5() => {
+            DecodeError::Connect(ReasonCode::ClientIdentifierNotValid, what)
+        }
+        other => other,
+    })
 }
 
 fn read_properties<'a>(
@@ -261,23 +280,28 @@ pub(crate) fn decode_connack(
         return Err(DecodeError::Malformed("reserved acknowledge flags are set"));
     }
     let code = reader.u8()?;
+    if version.is_v5() && code == 1 && reader.is_empty() {
+        // A server without 5.0 says so in the words of 3.1.1.
+        return Ok(Connack {
+            session_present: false,
+            code: ReasonCode::UnsupportedProtocolVersion as u8,
+            properties: Properties::NONE,
+        });
+    }
     if version.is_v5() && ReasonCode::from_byte(code, PacketType::Connack).is_none() {
         return Err(DecodeError::Protocol(
             "reason code that CONNACK does not have",
         ));
     }
-    // A server may refuse 5.0 in the words of 3.1.1, which have no properties.
-    let properties = match version.is_v5() && !reader.is_empty() {
-        true => Properties::read(&mut reader, Place::Packet(PacketType::Connack))?,
-        false => Properties::NONE,
-    };
+    let properties = read_properties(&mut reader, version, Place::Packet(PacketType::Connack))?;
     if !reader.is_empty() {
         return Err(DecodeError::Malformed(
             "CONNACK goes on after its last field",
         ));
     }
     Ok(Connack {
-        session_present: flags & 1 != 0,
+        // A refusal has no session [MQTT-3.2.2-6]; a server that says otherwise is still to be heard.
+        session_present: flags & 1 != 0 && code == 0,
         code,
         properties,
     })

@@ -3,7 +3,8 @@
 use super::primitive::Reader;
 use super::property::Place;
 use super::{
-    DecodeError, Packet, PacketType, Properties, ProtocolVersion, ReasonCode, encode_framed,
+    DecodeError, Packet, PacketType, Properties, Property, ProtocolVersion, ReasonCode,
+    encode_framed,
 };
 
 /// The whole of a PINGREQ.
@@ -91,6 +92,16 @@ pub(crate) fn decode_auth(body: &[u8], version: ProtocolVersion) -> Result<Auth<
         return Err(DecodeError::Malformed("AUTH before MQTT 5.0"));
     }
     let (reason_code, properties) = decode_reason(body, PacketType::Auth)?;
+    // The form without a body has no place for the method (3.15.2.1); every other has to name it (3.15.2.2.2).
+    if !body.is_empty()
+        && !properties
+            .iter()
+            .any(|property| matches!(property, Property::AuthenticationMethod(_)))
+    {
+        return Err(DecodeError::Protocol(
+            "AUTH without an authentication method",
+        ));
+    }
     Ok(Auth {
         reason_code,
         properties,

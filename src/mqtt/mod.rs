@@ -241,6 +241,9 @@ impl std::error::Error for DecodeError {}
 
 /// The fixed header at the front of `bytes` (2.1): the first byte, the header's own length and the Remaining Length.
 /// `None` means that it is not whole yet.
+///
+/// A Remaining Length in more bytes than it needs is accepted, as in Mosquitto: [MQTT-1.5.5-1] binds the sender, some
+/// small clients always send the same number of bytes and fill them in last, and the length is not in doubt.
 #[inline]
 fn fixed_header(bytes: &[u8]) -> Result<Option<(u8, usize, usize)>, DecodeError> {
     let [first, rest @ ..] = bytes else {
@@ -303,9 +306,8 @@ fn decode_connect(
     bytes: &[u8],
     limits: Limits,
 ) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
+    // The flags are looked at later: 3.1 gave them no meaning in CONNECT, and its clients set them as they liked.
     if let Some(&first) = bytes.first()
-        && first != PacketType::Connect.first_byte()
-        // MQTT 3.1 had flags in the fixed header of CONNECT that its clients set as they liked.
         && first >> 4 != PacketType::Connect as u8
     {
         return Err(DecodeError::NotConnect(first));
@@ -347,7 +349,8 @@ fn decode_other(
         return Err(DecodeError::Malformed("reserved flags in the fixed header"));
     }
     Ok(match kind {
-        PacketType::Connect => Packet::Connect(connect::decode(first & 0x0F, body)?),
+        // [MQTT-3.1.0-2]; what else is wrong with it must not be answered as if it were the first.
+        PacketType::Connect => return Err(DecodeError::Protocol("second CONNECT")),
         PacketType::Connack => Packet::Connack(connect::decode_connack(body, version)?),
         PacketType::Publish => Packet::Publish(publish::decode(first & 0x0F, body, version)?),
         PacketType::Puback => Packet::Puback(ack::decode(kind, body, version)?),

@@ -38,11 +38,18 @@ const UNSUBSCRIBE: u32 = PacketType::Unsubscribe.bit();
 const UNSUBACK: u32 = PacketType::Unsuback.bit();
 const DISCONNECT: u32 = PacketType::Disconnect.bit();
 const AUTH: u32 = PacketType::Auth.bit();
+/// Bits in the set of what a packet carries, see [`check`].
+const AUTHENTICATION_METHOD: u64 = 1 << 0x15;
+const AUTHENTICATION_DATA: u64 = 1 << 0x16;
 const ACKS: u32 = PUBACK | PUBREC | PUBREL | PUBCOMP | SUBACK | UNSUBACK;
 
 /// A value on the wire: how it is read and appended.
 trait Value<'a>: Sized {
     fn read(reader: &mut Reader<'a>) -> Result<Self, DecodeError>;
+    /// Goes past a value without looking at it.
+    fn skip(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        Self::read(reader).map(drop)
+    }
     fn put(self, out: &mut Vec<u8>);
 }
 
@@ -90,6 +97,9 @@ impl<'a> Value<'a> for &'a str {
     fn read(reader: &mut Reader<'a>) -> Result<&'a str, DecodeError> {
         reader.string()
     }
+    fn skip(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.binary().map(drop)
+    }
     fn put(self, out: &mut Vec<u8>) {
         put_binary(out, self.as_bytes());
     }
@@ -108,6 +118,10 @@ impl<'a> Value<'a> for (&'a str, &'a str) {
     fn read(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), DecodeError> {
         Ok((reader.string()?, reader.string()?))
     }
+    fn skip(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
+        reader.binary()?;
+        reader.binary().map(drop)
+    }
     fn put(self, out: &mut Vec<u8>) {
         put_binary(out, self.0.as_bytes());
         put_binary(out, self.1.as_bytes());
@@ -123,13 +137,26 @@ macro_rules! properties {
         }
 
         impl<'a> Property<'a> {
-            fn read(reader: &mut Reader<'a>) -> Result<(u32, Property<'a>), DecodeError> {
+            /// The next one: its identifier, itself, and the packets that may carry it, as a set of bits.
+            #[inline]
+            fn read(reader: &mut Reader<'a>) -> Result<(u32, Property<'a>, u32), DecodeError> {
                 let identifier = reader.variable_byte_integer()?;
-                let property = match identifier {
-                    $($identifier => Property::$name(<$kind>::read(reader)?),)*
+                let (property, places) = match identifier {
+                    $($identifier => (Property::$name(<$kind>::read(reader)?), $places),)*
                     _ => return Err(DecodeError::Malformed("unknown property")),
                 };
-                Ok((identifier, property))
+                Ok((identifier, property, places))
+            }
+
+            /// Goes past one without looking at its value; its identifier.
+            #[inline]
+            fn skip(reader: &mut Reader<'a>) -> Result<u32, DecodeError> {
+                let identifier = reader.variable_byte_integer()?;
+                match identifier {
+                    $($identifier => <$kind>::skip(reader)?,)*
+                    _ => return Err(DecodeError::Malformed("unknown property")),
+                }
+                Ok(identifier)
             }
 
             /// Appends the identifier and the value.
@@ -145,11 +172,6 @@ macro_rules! properties {
             /// The name that Mosquitto's tools use for it.
             pub const fn name(self) -> &'static str {
                 match self { $(Property::$name(_) => $text,)* }
-            }
-
-            /// The packets that may carry it, as a set of bits.
-            const fn places(self) -> u32 {
-                match self { $(Property::$name(_) => $places,)* }
             }
         }
     };
@@ -240,11 +262,13 @@ impl<'a> Properties<'a> {
         reader: &mut Reader<'a>,
         place: Place,
     ) -> Result<Properties<'a>, DecodeError> {
+        if let [0, rest @ ..] = reader.rest() {
+            *reader = Reader::new(rest);
+            return Ok(Properties::NONE);
+        }
         let length = reader.variable_byte_integer()?;
         let bytes = reader.take(length as usize)?;
-        if !bytes.is_empty() {
-            check(bytes, place)?;
-        }
+        check(bytes, place)?;
         Ok(Properties { bytes })
     }
 
@@ -265,8 +289,22 @@ impl<'a> Properties<'a> {
             if reader.is_empty() {
                 return None;
             }
-            let (_, property) = Property::read(&mut reader).expect("checked when decoded");
+            let (_, property, _) = Property::read(&mut reader).expect("checked when decoded");
             Some(property)
+        })
+    }
+
+    /// The identifiers of the properties, each with the whole property as it stands in the packet.
+    #[inline]
+    pub(crate) fn iter_wire(&self) -> impl Iterator<Item = (u32, &'a [u8])> + use<'a> {
+        let mut reader = Reader::new(self.bytes);
+        std::iter::from_fn(move || {
+            let before = reader.rest();
+            if before.is_empty() {
+                return None;
+            }
+            let identifier = Property::skip(&mut reader).expect("checked when decoded");
+            Some((identifier, &before[..before.len() - reader.rest().len()]))
         })
     }
 
@@ -287,8 +325,8 @@ fn check(bytes: &[u8], place: Place) -> Result<(), DecodeError> {
     // Identifiers are below 64: one bit each says what was there.
     let mut seen = 0u64;
     while !reader.is_empty() {
-        let (identifier, property) = Property::read(&mut reader)?;
-        if property.places() & place.bit() == 0 {
+        let (identifier, property, places) = Property::read(&mut reader)?;
+        if places & place.bit() == 0 {
             return Err(DecodeError::Protocol(
                 "property that this packet must not carry",
             ));
@@ -298,6 +336,12 @@ fn check(bytes: &[u8], place: Place) -> Result<(), DecodeError> {
         }
         seen |= 1 << identifier;
         property.check_value()?;
+    }
+    if seen & AUTHENTICATION_DATA != 0 && seen & AUTHENTICATION_METHOD == 0 {
+        // 3.1.2.11.10
+        return Err(DecodeError::Protocol(
+            "authentication data without a method",
+        ));
     }
     Ok(())
 }
@@ -314,7 +358,8 @@ impl PropertyBuffer {
         PropertyBuffer { bytes: Vec::new() }
     }
 
-    /// Adds one at the end.
+    /// Adds one at the end. Its strings and data are the caller's to check: UTF-8 Encoded Strings (1.5.4), and at most
+    /// 65,535 bytes each.
     pub fn push(&mut self, property: Property<'_>) {
         property.encode(&mut self.bytes);
     }

@@ -86,6 +86,12 @@ pub struct PublishProperties<'a> {
     pub has_subscription_identifier: bool,
 }
 
+// The identifiers of what is not passed on (2.2.2.2).
+const MESSAGE_EXPIRY_INTERVAL: u32 = 0x02;
+const SUBSCRIPTION_IDENTIFIER: u32 = 0x0B;
+const WILL_DELAY_INTERVAL: u32 = 0x18;
+const TOPIC_ALIAS: u32 = 0x23;
+
 impl<'a> PublishProperties<'a> {
     /// Takes `properties` apart. What is passed on is borrowed from the packet where nothing else stands between,
     /// else collected in `scratch`.
@@ -100,15 +106,16 @@ impl<'a> PublishProperties<'a> {
     fn split_some(properties: Properties<'a>, scratch: &'a mut Vec<u8>) -> PublishProperties<'a> {
         let mut split = PublishProperties::default();
         scratch.clear();
-        for property in properties.iter() {
-            match property {
-                Property::MessageExpiryInterval(seconds) => {
-                    split.message_expiry_seconds = Some(seconds);
+        // What is passed on is not looked into again: its strings were checked when it was decoded.
+        for (identifier, wire) in properties.iter_wire() {
+            match (identifier, wire) {
+                (MESSAGE_EXPIRY_INTERVAL, &[_, a, b, c, d]) => {
+                    split.message_expiry_seconds = Some(u32::from_be_bytes([a, b, c, d]));
                 }
-                Property::TopicAlias(alias) => split.topic_alias = Some(alias),
-                Property::SubscriptionIdentifier(_) => split.has_subscription_identifier = true,
-                Property::WillDelayInterval(_) => {}
-                other => other.encode(scratch),
+                (TOPIC_ALIAS, &[_, a, b]) => split.topic_alias = Some(u16::from_be_bytes([a, b])),
+                (SUBSCRIPTION_IDENTIFIER, _) => split.has_subscription_identifier = true,
+                (WILL_DELAY_INTERVAL, _) => {}
+                _ => scratch.extend_from_slice(wire),
             }
         }
         split.passed_on = match scratch.len() == properties.as_bytes().len() {

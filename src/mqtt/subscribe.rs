@@ -135,12 +135,28 @@ impl<'a> Subscribe<'a> {
     }
 }
 
+/// The Packet Identifier of the four packets here. Mosquitto calls 0 malformed in these and a protocol error in all
+/// others; the specification does not say which, so its words are kept.
+fn read_packet_id(reader: &mut Reader<'_>) -> Result<PacketId, DecodeError> {
+    reader.packet_id().map_err(|error| match error {
+        DecodeError::Protocol(what) => DecodeError::Malformed(what),
+        other => other,
+    })
+}
+
 fn read_filter_and_options<'a>(
     reader: &mut Reader<'a>,
 ) -> Result<(&'a str, SubscriptionOptions), DecodeError> {
     let filter = reader.string()?;
-    let options = SubscriptionOptions::from_byte(reader.u8()?).ok_or(DecodeError::Malformed(
-        "reserved bits or values in subscription options",
+    let byte = reader.u8()?;
+    if byte & 0b1100_0000 != 0 {
+        // [MQTT-3.8.3-5]
+        return Err(DecodeError::Malformed(
+            "reserved bits in subscription options",
+        ));
+    }
+    let options = SubscriptionOptions::from_byte(byte).ok_or(DecodeError::Protocol(
+        "QoS 3 or retain handling 3 in subscription options",
     ))?;
     Ok((filter, options))
 }
@@ -151,17 +167,21 @@ pub(crate) fn decode_subscribe(
     version: ProtocolVersion,
 ) -> Result<Subscribe<'_>, DecodeError> {
     let mut reader = Reader::new(body);
-    let packet_id = reader.packet_id()?;
+    let packet_id = read_packet_id(&mut reader)?;
     let properties = read_properties(&mut reader, version, PacketType::Subscribe)?;
     let filters = reader.rest();
     if filters.is_empty() {
         return Err(DecodeError::Protocol("SUBSCRIBE without a topic filter")); // [MQTT-3.8.3-2]
     }
     while !reader.is_empty() {
-        let (_, options) = read_filter_and_options(&mut reader)?;
+        let (filter, options) = read_filter_and_options(&mut reader)?;
         if !version.is_v5() && options.byte() > 2 {
             // [MQTT-3.8.3-4] of 3.1.1, where the standard writes its own tag with a slip
             return Err(DecodeError::Malformed("reserved bits in the requested QoS"));
+        }
+        if options.no_local() && filter.starts_with("$share/") {
+            // [MQTT-3.8.3-4]
+            return Err(DecodeError::Protocol("no local on a shared subscription"));
         }
     }
     Ok(Subscribe {
@@ -219,7 +239,7 @@ pub(crate) fn decode_unsubscribe(
     version: ProtocolVersion,
 ) -> Result<Unsubscribe<'_>, DecodeError> {
     let mut reader = Reader::new(body);
-    let packet_id = reader.packet_id()?;
+    let packet_id = read_packet_id(&mut reader)?;
     let properties = read_properties(&mut reader, version, PacketType::Unsubscribe)?;
     let filters = reader.rest();
     if filters.is_empty() {
@@ -267,7 +287,7 @@ macro_rules! subscription_ack {
             version: ProtocolVersion,
         ) -> Result<$name<'_>, DecodeError> {
             let mut reader = Reader::new(body);
-            let packet_id = reader.packet_id()?;
+            let packet_id = read_packet_id(&mut reader)?;
             let properties = read_properties(&mut reader, version, PacketType::$name)?;
             let codes = reader.rest();
             check_codes(PacketType::$name, codes, version)?;
@@ -300,7 +320,7 @@ fn check_codes(
     });
     match known {
         true => Ok(()),
-        false => Err(DecodeError::Malformed(
+        false => Err(DecodeError::Protocol(
             "reason code that this packet does not have",
         )),
     }

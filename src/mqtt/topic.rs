@@ -3,34 +3,41 @@
 use super::DecodeError;
 use super::primitive;
 
-/// More levels than this are refused, as in Mosquitto: depth costs every structure that walks a topic, and a topic of
-/// nothing but 65,535 slashes once overflowed a broker's stack (CVE-2019-11779).
-pub const LEVELS_MAX: usize = 200;
+/// More levels than this are refused: depth costs every structure that walks a topic, and a topic of nothing but 65,535
+/// slashes once overflowed a broker's stack (CVE-2019-11779). It is Mosquitto's limit, which counts 200 separators.
+pub const LEVELS_MAX: usize = 201;
 
 /// `bytes` as a Topic Name (4.7): at least one character [MQTT-4.7.3-1], no wildcards [MQTT-3.3.2-2].
 #[inline]
 pub fn name(bytes: &[u8]) -> Result<&str, DecodeError> {
-    let text = primitive::utf8(bytes)?;
+    let text = str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("string is not UTF-8"))?;
     if text.is_empty() {
         return Err(DecodeError::Malformed("empty topic"));
     }
-    // One pass for both questions, without branches, so that the compiler vectorises it.
-    let (wildcards, separators) =
-        bytes
-            .iter()
-            .fold((false, 0usize), |(wildcards, separators), &byte| {
-                (
-                    wildcards | (byte == b'+') | (byte == b'#'),
-                    separators + usize::from(byte == b'/'),
-                )
-            });
-    if wildcards {
+    // One pass for both questions.
+    let (mut special, mut wildcards) = (0, 0);
+    primitive::for_each_word(bytes, |word| {
+        special |= primitive::special_in(word);
+        wildcards |= wildcard_in(word);
+    });
+    if special != 0 {
+        primitive::check_characters(text)?;
+    }
+    if wildcards != 0 {
         return Err(DecodeError::Malformed("wildcard in a topic name"));
     }
-    if separators >= LEVELS_MAX {
-        return Err(DecodeError::Malformed("topic of more than 200 levels"));
+    if bytes.len() >= LEVELS_MAX && memchr::memchr_iter(b'/', bytes).count() >= LEVELS_MAX {
+        return Err(DecodeError::Malformed("topic of too many levels"));
     }
     Ok(text)
+}
+
+/// Not 0 if and only if a byte of `word` is `+` or `#`, which differ in one bit.
+#[inline]
+const fn wildcard_in(word: u64) -> u64 {
+    const BIT: u8 = b'+' ^ b'#';
+    const { assert!(BIT.count_ones() == 1) };
+    primitive::zero_in((word | primitive::everywhere(BIT)) ^ primitive::everywhere(b'+' | BIT))
 }
 
 /// Whether `filter` is a valid Topic Filter (4.7.1): `#` stands alone in the last level [MQTT-4.7.1-1], `+` stands alone
@@ -53,9 +60,7 @@ pub fn check_filter(filter: &str) -> Result<(), DecodeError> {
             ));
         }
         if levels > LEVELS_MAX {
-            return Err(DecodeError::Malformed(
-                "topic filter of more than 200 levels",
-            ));
+            return Err(DecodeError::Malformed("topic filter of too many levels"));
         }
     }
     Ok(())
@@ -73,35 +78,36 @@ pub struct SharedFilter<'a> {
 /// `filter`, as a SUBSCRIBE or UNSUBSCRIBE has it, checked and taken apart.
 ///
 /// # Errors
-/// An invalid Topic Filter, or a `$share/` without a ShareName or a filter, or with a wildcard in the ShareName
-/// [MQTT-4.8.2-1], [MQTT-4.8.2-2].
+/// Malformed for an invalid Topic Filter; a Protocol Error, as in Mosquitto, for a valid one that is no Shared
+/// Subscription: a `$share/` without a ShareName or a filter, or a wildcard for a ShareName [MQTT-4.8.2-1],
+/// [MQTT-4.8.2-2].
 pub fn shared(filter: &str) -> Result<SharedFilter<'_>, DecodeError> {
+    check_filter(filter)?;
     let Some(rest) = filter.strip_prefix("$share/") else {
         if filter == "$share" {
-            return Err(DecodeError::Malformed(
+            return Err(DecodeError::Protocol(
                 "shared subscription without a share name",
             ));
         }
-        check_filter(filter)?;
         return Ok(SharedFilter {
             group: None,
             filter,
         });
     };
     let Some((group, filter)) = rest.split_once('/') else {
-        return Err(DecodeError::Malformed(
+        return Err(DecodeError::Protocol(
             "shared subscription without a topic filter",
         ));
     };
-    if group.is_empty() {
-        return Err(DecodeError::Malformed(
-            "shared subscription with an empty share name",
+    if group.is_empty() || filter.is_empty() {
+        return Err(DecodeError::Protocol(
+            "shared subscription with an empty share name or topic filter",
         ));
     }
-    if group.bytes().any(|byte| byte == b'+' || byte == b'#') {
-        return Err(DecodeError::Malformed("wildcard in a share name"));
+    // The only wildcard that a valid filter has in this place; # would have ended it.
+    if group == "+" {
+        return Err(DecodeError::Protocol("wildcard in a share name"));
     }
-    check_filter(filter)?;
     Ok(SharedFilter {
         group: Some(group),
         filter,
@@ -143,8 +149,8 @@ mod tests {
         ] {
             assert!(check_filter(bad).is_err(), "{bad}");
         }
-        assert!(check_filter(&"/".repeat(199)).is_ok());
-        assert!(check_filter(&"/".repeat(200)).is_err());
+        assert!(check_filter(&"/".repeat(200)).is_ok());
+        assert!(check_filter(&"/".repeat(201)).is_err());
     }
 
     #[test]
@@ -155,8 +161,23 @@ mod tests {
         for bad in ["", "a/+", "#", "a#b", "a\u{0}b"] {
             assert!(name(bad.as_bytes()).is_err(), "{bad}");
         }
-        assert!(name("/".repeat(199).as_bytes()).is_ok());
-        assert!(name("/".repeat(200).as_bytes()).is_err());
+        assert!(name("/".repeat(200).as_bytes()).is_ok());
+        assert!(name("/".repeat(201).as_bytes()).is_err());
+    }
+
+    /// Wildcards in every place of names shorter and longer than a word, and no other byte taken for one.
+    #[test]
+    fn mqtt_3_3_2_2_wildcards_anywhere() {
+        for length in 1..20 {
+            for place in 0..length {
+                for byte in b' '..0x7F {
+                    let mut bytes = vec![b'a'; length];
+                    bytes[place] = byte;
+                    let is_name = byte != b'+' && byte != b'#';
+                    assert_eq!(name(&bytes).is_ok(), is_name, "{bytes:?}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -171,16 +192,25 @@ mod tests {
         for (text, group, filter) in good {
             assert_eq!(shared(text), Ok(SharedFilter { group, filter }));
         }
-        for bad in [
-            "$share",
-            "$share/",
-            "$share/g",
-            "$share/g/",
-            "$share//a",
-            "$share/+/a",
-            "$share/a#/a",
+        for (bad, is_malformed) in [
+            ("$share", false),
+            ("$share/", false),
+            ("$share/g", false),
+            ("$share/g/", false),
+            ("$share//a", false),
+            ("$share/+/a", false),
+            ("$share/#/a", true),
+            ("$share/#", false),
+            ("$share/a#/a", true),
+            ("$share/a+/a", true),
+            ("$share/g/a#", true),
         ] {
-            assert!(shared(bad).is_err(), "{bad}");
+            let error = shared(bad).expect_err(bad);
+            assert_eq!(
+                matches!(error, DecodeError::Malformed(_)),
+                is_malformed,
+                "{bad}"
+            );
         }
     }
 
