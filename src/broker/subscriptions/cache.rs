@@ -262,4 +262,9 @@ impl Cache {
         assert!(self.entries.len() <= self.limits.entries_max, "3");
         assert_eq!(self.entries.len(), self.topics.len());
     }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
 }
