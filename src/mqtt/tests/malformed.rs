@@ -475,7 +475,7 @@ fn mqtt_3_8_3_1_filters_are_strings() {
 }
 
 /// [MQTT-3.8.3-5], 3.8.3.1: reserved bits are malformed, values of 3 are a Protocol Error; before 5.0, all but the QoS
-/// is reserved and malformed (3.1.1, [MQTT-3-8.3-4]).
+/// is reserved and malformed (3.1.1, [MQTT-3.8.3-4]).
 #[test]
 fn mqtt_3_8_3_5_subscription_options() {
     for byte in 0..=255u8 {
