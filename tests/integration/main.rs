@@ -9,4 +9,5 @@ mod connect;
 mod harness;
 mod malformed;
 mod ping_disconnect;
+mod session;
 mod statements;
