@@ -11,3 +11,4 @@ mod malformed;
 mod ping_disconnect;
 mod session;
 mod statements;
+mod will;
