@@ -9,4 +9,8 @@ mod connect;
 mod harness;
 mod malformed;
 mod ping_disconnect;
+mod protocol31;
+mod session;
 mod statements;
+mod sys;
+mod will;
