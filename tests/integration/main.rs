@@ -6,6 +6,7 @@
 //! `MIDGE_BIN` names another broker to talk to, such as a Mosquitto to compare with.
 
 mod connect;
+mod event_loop;
 mod harness;
 mod malformed;
 mod ping_disconnect;
