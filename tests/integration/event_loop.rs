@@ -345,7 +345,7 @@ fn sigterm_and_sigint_end_it_cleanly() {
         let delayed = will("wills", "late").with(will_delay_interval(600));
         let mut delayed =
             broker.connect_with(Version::V5, connect("delayed").persistent().will(delayed));
-        half.send(b"0123456789abc");
+        half.send(b"\x00123456789abc");
         half.fence();
         half.send(b"\x30\x10\x00\x01a");
         assert_eq!(broker.stop_by(signal).code(), Some(0), "{signal:?}");
