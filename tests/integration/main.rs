@@ -9,5 +9,6 @@ mod connect;
 mod event_loop;
 mod harness;
 mod malformed;
+mod one_write;
 mod ping_disconnect;
 mod statements;
