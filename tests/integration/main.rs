@@ -9,6 +9,7 @@ mod command;
 mod connect;
 mod event_loop;
 mod harness;
+mod log;
 mod malformed;
 mod one_write;
 mod ping_disconnect;
