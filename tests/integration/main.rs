@@ -5,9 +5,13 @@
 //! `mqtt311_...` a statement whose tag only 3.1.1 has. `statements.txt` lists them all.
 //! `MIDGE_BIN` names another broker to talk to, such as a Mosquitto to compare with.
 
+mod command;
 mod connect;
+mod event_loop;
 mod harness;
+mod log;
 mod malformed;
+mod one_write;
 mod ping_disconnect;
 mod protocol31;
 mod session;

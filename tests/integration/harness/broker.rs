@@ -44,10 +44,16 @@ impl Broker {
     /// `listener`, `allow_anonymous` or `log_type`. In a line, `{port}` is the free port and `{dir}` a directory
     /// that goes when the broker goes.
     pub fn start(lines: &[&str]) -> Broker {
+        Broker::start_in_shell("exec \"$@\"", lines)
+    }
+
+    /// [`Broker::start`] by a line of shell, in which `exec "$@"` becomes the broker and `{dir}` is its directory:
+    /// for what the broker inherits, such as limits and closed files.
+    pub fn start_in_shell(shell: &str, lines: &[&str]) -> Broker {
         for _ in 0..START_ATTEMPTS {
             let dir = new_dir();
             let port = free_port();
-            let mut broker = Broker::spawn(lines, dir, port);
+            let mut broker = Broker::spawn(shell, lines, dir, port);
             if broker.is_ready() {
                 return broker;
             }
@@ -58,12 +64,13 @@ impl Broker {
         panic!("no free port in {START_ATTEMPTS} attempts");
     }
 
-    fn spawn(lines: &[&str], dir: PathBuf, port: u16) -> Broker {
+    fn spawn(shell: &str, lines: &[&str], dir: PathBuf, port: u16) -> Broker {
         let config = dir.join("midge.conf");
         let text = config_text(lines, port, &dir);
         fs::write(&config, text).expect("the temporary directory is ours");
-        let mut process = Command::new(program())
-            .arg("-c")
+        let shell = shell.replace("{dir}", dir.to_str().expect("we chose the name"));
+        let mut process = Command::new("sh")
+            .args(["-c", &shell, "sh", &program(), "-c"])
             .arg(&config)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -163,9 +170,25 @@ impl Broker {
         kill_process(Pid::from_child(&self.process), signal).expect("the process is our child");
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The directory that is `{dir}` in its configuration.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// Ends the broker with SIGTERM and says how it exited.
     pub fn stop(mut self) -> ExitStatus {
         self.terminate()
+    }
+
+    /// Ends the broker with `signal` and says how it exited.
+    pub fn stop_by(mut self, signal: Signal) -> ExitStatus {
+        self.signal(signal);
+        self.wait()
     }
 
     fn terminate(&mut self) -> ExitStatus {
@@ -230,7 +253,7 @@ impl Log {
 }
 
 /// The broker under test.
-fn program() -> String {
+pub fn program() -> String {
     std::env::var("MIDGE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_midge").into())
 }
 
@@ -258,7 +281,7 @@ fn config_text(lines: &[&str], port: u16, dir: &Path) -> String {
 }
 
 /// A port that was free a moment ago, and that no other test of this process was given.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     static GIVEN: LazyLock<Mutex<HashSet<u16>>> = LazyLock::new(Mutex::default);
     loop {
         let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has free ports");
@@ -270,7 +293,7 @@ fn free_port() -> u16 {
 }
 
 /// A new directory that a broker which gave up its privileges can still enter.
-fn new_dir() -> PathBuf {
+pub fn new_dir() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("midge-test-{}-{number}", std::process::id());

@@ -6,11 +6,12 @@
 
 mod broker;
 mod packet;
+mod process;
 mod raw;
 
 use std::time::Duration;
 
-pub use broker::Broker;
+pub use broker::{Broker, free_port, new_dir, program};
 pub use packet::*;
 pub use raw::Raw;
 

@@ -27,6 +27,11 @@ impl Raw {
     /// Connects to `address`; the packets that this client sends and expects are in the encoding of `version`.
     pub fn open(address: SocketAddr, version: Version) -> Raw {
         let stream = TcpStream::connect_timeout(&address, DEADLINE).expect("the broker listens");
+        Raw::over(stream, version)
+    }
+
+    /// [`Raw::open`] where the connection is there already.
+    pub fn over(stream: TcpStream, version: Version) -> Raw {
         stream.set_nodelay(true).expect("it is a TCP socket");
         stream
             .set_write_timeout(Some(DEADLINE))
@@ -154,6 +159,11 @@ impl Raw {
         self.stream
             .shutdown(Shutdown::Write)
             .expect("the connection is open");
+    }
+
+    /// Its socket, for what is not about packets.
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
     }
 
     fn fill(&mut self, deadline: Instant) -> Filled {
