@@ -99,10 +99,12 @@ impl Broker {
     fn finish(&mut self, key: ClientKey, packet_id: PacketId, now: Time) {
         let client = &mut self.clients[key];
         client.session.inflight.finish(packet_id);
-        if let Some(link) = &mut client.link
-            && !link.unsent.is_empty()
-        {
-            link.unsent.retain(|&unsent| unsent != packet_id);
+        if let Some(link) = &mut client.link {
+            // Below 0 it would go where an earlier connection sent the PUBLISH (4.9).
+            link.window_used = link.window_used.saturating_sub(1);
+            if !link.unsent.is_empty() {
+                link.unsent.retain(|&unsent| unsent != packet_id);
+            }
         }
         self.pump(key, now);
     }
@@ -136,16 +138,12 @@ impl Broker {
         reason_code: ReasonCode,
     ) {
         let client = &mut self.clients[key];
-        let name = match kind {
-            PacketType::Puback => "PUBACK",
-            PacketType::Pubrec => "PUBREC",
-            _ => "PUBCOMP",
-        };
-        let code = reason_code as u8;
-        log::debug!(
-            "Sending {name} to {} (m{packet_id}, rc{code})",
-            client.session.client_id
-        );
+        let (name, code) = (&client.session.client_id, reason_code as u8);
+        match kind {
+            PacketType::Puback => log::debug!("Sending PUBACK to {name} (m{packet_id}, rc{code})"),
+            PacketType::Pubrec => log::debug!("Sending PUBREC to {name} (m{packet_id}, rc{code})"),
+            _ => log::debug!("Sending PUBCOMP to {name} (m{packet_id})"),
+        }
         if let Some(link) = &mut client.link {
             let version = link.version();
             link.answer(&mut self.output, |out| {

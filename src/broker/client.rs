@@ -74,8 +74,11 @@ pub struct Link {
     pub timer: Option<TimerKey>,
     /// The client's Maximum Packet Size in bytes.
     pub packet_bytes_max: Option<NonZeroU32>,
-    /// How many exchanges may be in flight to the client: its Receive Maximum and `max_inflight_messages`.
+    /// How many PUBLISH packets of QoS 1 and 2 the client may have at a time: its Receive Maximum and
+    /// `max_inflight_messages`.
     pub window: u16,
+    /// How many of these places are taken by what was sent on this connection (4.9).
+    pub window_used: u16,
     /// Exchanges of an earlier connection that were not sent again yet, since they exceed the window; the next one last.
     pub unsent: Vec<PacketId>,
     /// Topic Aliases of both directions, once one is used.
@@ -105,6 +108,7 @@ impl Link {
             timer: None,
             packet_bytes_max: None,
             window: 0,
+            window_used: 0,
             unsent: Vec::new(),
             aliases: None,
             alias_maximum: 0,

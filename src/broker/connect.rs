@@ -16,7 +16,7 @@ use crate::config::log_target::{INFORMATION, NOTICE};
 use crate::mqtt::connect::UnsupportedVersion;
 use crate::mqtt::{
     Connack, Connect, DecodeError, Disconnect, Properties, Property, PropertyBuffer,
-    ProtocolVersion, QoS, ReasonCode,
+    ProtocolVersion, QoS, ReasonCode, TLS_HANDSHAKE,
 };
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -467,7 +467,7 @@ impl Broker {
 
         let client = &mut self.clients[key];
         if let Some(link) = &mut client.link {
-            begin_resending(&client.session, link);
+            begin_resending(&mut client.session, link, &mut self.output, now);
         }
         self.pump(key, now);
     }
@@ -747,8 +747,7 @@ fn patience(keep_alive: u16) -> Duration {
 
 fn log_reject(peer: &Peer, error: DecodeError) {
     match error {
-        // The first byte of a TLS record.
-        DecodeError::NotConnect(0x16) => log::info!(
+        DecodeError::NotConnect(TLS_HANDSHAKE) => log::info!(
             target: NOTICE,
             "Client from {peer} appears to be using TLS to connect to a non-TLS listener."
         ),

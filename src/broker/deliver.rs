@@ -343,6 +343,9 @@ impl Copy<'_> {
         if link.outbox.blocked {
             link.backlog += 1;
         }
+        if self.packet_id.is_some() {
+            link.window_used += 1;
+        }
         output.mark_dirty(link);
         output.statistics.messages_sent += 1;
         output.statistics.publish_sent += 1;
@@ -400,7 +403,7 @@ fn backlog_is_full(link: &Link, config: &Config) -> bool {
 /// Whether the window has a place for `delivery` [MQTT-3.3.4-9].
 fn has_room(session: &Session, link: &Link, delivery: &Delivery, config: &Config) -> bool {
     let inflight = &session.inflight;
-    if !link.unsent.is_empty() || inflight.len() >= usize::from(link.window) {
+    if !link.unsent.is_empty() || link.window_used >= link.window {
         return false;
     }
     let bytes = inflight.payload_bytes() + delivery.message.payload().len();
@@ -517,24 +520,32 @@ pub fn send_delivery(
     }
 }
 
-/// Prepares to send everything again that the client has not acknowledged [MQTT-4.4.0-1].
-pub fn begin_resending(session: &Session, link: &mut Link) {
-    link.unsent = session.inflight.in_order();
+/// Sends everything again that the client has not acknowledged: PUBLISH with DUP as far as the window allows, and PUBREL,
+/// which no window holds back [MQTT-3.3.4-10], in the order of first sending [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
+    for packet_id in session.inflight.in_order() {
+        match session.inflight.get_mut(packet_id) {
+            Some(exchange) if exchange.delivery.is_none() => {
+                super::ack::send_pubrel(&session.client_id, link, output, packet_id);
+            }
+            _ => {
+                link.unsent.push(packet_id);
+                resend(session, link, output, now);
+            }
+        }
+    }
     link.unsent.reverse();
 }
 
-/// Sends again what was not acknowledged on an earlier connection, as far as the window of this one allows: PUBLISH with
-/// DUP, or PUBREL, in the order of first sending [MQTT-4.6.0-1]. What is too large for the client now is finished.
+/// Sends again what was not acknowledged on an earlier connection, as far as the window of this one allows. What is too
+/// large for the client now is finished.
 fn resend(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
-    while session.inflight.len().saturating_sub(link.unsent.len()) < usize::from(link.window) {
+    while link.window_used < link.window {
         let Some(packet_id) = link.unsent.pop() else {
             return;
         };
-        let Some(exchange) = session.inflight.get_mut(packet_id) else {
-            continue;
-        };
-        let Some(delivery) = exchange.delivery.clone() else {
-            super::ack::send_pubrel(&session.client_id, link, output, packet_id);
+        let exchange = session.inflight.get_mut(packet_id);
+        let Some(delivery) = exchange.and_then(|exchange| exchange.delivery.clone()) else {
             continue;
         };
         let copy = Copy {

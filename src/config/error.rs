@@ -157,8 +157,9 @@ impl fmt::Display for ConfigError {
             ConfigError::Open { path, error } => {
                 write!(
                     f,
-                    "Error: Unable to open config file {}.\n{error}",
-                    path.display()
+                    "Error: Unable to open config file {}.\n{}",
+                    path.display(),
+                    system_reason(error)
                 )
             }
             ConfigError::At { place, problem } => {
@@ -287,5 +288,14 @@ impl Problem {
             | Problem::UnixPath
             | Problem::Late { .. } => None,
         }
+    }
+}
+
+/// The system's sentence for an error, without the number that Rust puts behind it and Mosquitto does not.
+pub fn system_reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((sentence, _)) => sentence.to_owned(),
+        None => text,
     }
 }

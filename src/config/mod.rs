@@ -15,7 +15,7 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use error::{ConfigError, Place, Problem, Severity, Warning};
+pub use error::{ConfigError, Place, Problem, Severity, Warning, system_reason};
 
 /// Log targets: what Mosquitto calls log types and the `log` facade's five levels cannot tell apart.
 ///

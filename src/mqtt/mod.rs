@@ -301,14 +301,18 @@ pub fn decode(bytes: &[u8], limits: Limits) -> Result<Option<(Packet<'_>, usize)
     Ok(Some((packet, length)))
 }
 
+/// The first byte of a TLS connection: a handshake record (RFC 8446, 5.1).
+pub const TLS_HANDSHAKE: u8 = 0x16;
+
 /// The first packet of a Network Connection: its type is looked at before its length is believed.
 fn decode_connect(
     bytes: &[u8],
     limits: Limits,
 ) -> Result<Option<(Packet<'_>, usize)>, DecodeError> {
-    // The flags are looked at later: 3.1 gave them no meaning in CONNECT, and its clients set them as they liked.
+    // The flags are looked at later: 3.1 gave them no meaning in CONNECT, and its clients set them as they liked. But a
+    // Remaining Length of 3 is too short for any CONNECT: that is the major version of a TLS record.
     if let Some(&first) = bytes.first()
-        && first >> 4 != PacketType::Connect as u8
+        && (first >> 4 != PacketType::Connect as u8 || bytes.starts_with(&[TLS_HANDSHAKE, 3]))
     {
         return Err(DecodeError::NotConnect(first));
     }

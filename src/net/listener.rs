@@ -12,7 +12,7 @@ use mio::net::TcpListener;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::log_target;
+use crate::config::{log_target, system_reason};
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -79,7 +79,7 @@ impl fmt::Display for NetError {
                 write!(
                     f,
                     "Error: Unable to resolve host {host}: {}.",
-                    reason(source)
+                    system_reason(source)
                 )
             }
             NetError::NoAddress { host } => {
@@ -88,7 +88,7 @@ impl fmt::Display for NetError {
                     "Error: Host {host} has no address of the wanted socket_domain."
                 )
             }
-            NetError::Bind { source, .. } => write!(f, "Error: {}", reason(source)),
+            NetError::Bind { source, .. } => write!(f, "Error: {}", system_reason(source)),
         }
     }
 }
@@ -100,12 +100,6 @@ impl std::error::Error for NetError {
             NetError::NoAddress { .. } => None,
         }
     }
-}
-
-/// The system's sentence, without the number that Rust puts behind it and Mosquitto does not.
-pub(super) fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
 }
 
 /// One listening socket.
@@ -165,7 +159,7 @@ pub(super) fn open(spec: &ListenerSpec) -> Result<Vec<(TcpListener, SocketAddr)>
         ) {
             Ok(bound) => sockets.push(bound),
             Err(error) if is_missing_family(&error) => {
-                log::debug!("Not listening on {address}: {}.", reason(&error));
+                log::debug!("Not listening on {address}: {}.", system_reason(&error));
                 missing.get_or_insert((address, error));
             }
             Err(source) => return Err(NetError::Bind { address, source }),
@@ -267,6 +261,11 @@ pub(super) fn is_exhaustion(error: &io::Error) -> bool {
         Errno::from_io_error(error),
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::NOSPC)
     )
+}
+
+/// Whether an accept failed because this process has as many files as it may have.
+pub(super) fn is_own_limit(error: &io::Error) -> bool {
+    Errno::from_io_error(error) == Some(Errno::MFILE)
 }
 
 /// Whether an accept failed because of the connection that it took from the backlog, as accept(2) lists these errors: the

@@ -13,7 +13,8 @@
 //! 1. A connection that may hold unread bytes is on the ready list, or paused, or between `take_ready` and `settle`.
 //! 2. The large ring holds bytes of the connection `holder` only; without one it is empty.
 //! 3. A key whose connection is gone does nothing and finds nothing.
-//! 4. While accepting is paused, the backlog is looked at again when a connection closes and once in [`ACCEPT_RETRY`].
+//! 4. While accepting is paused, the backlog is looked at again when a connection closes, and once in [`ACCEPT_RETRY`]
+//!    where others may give back what is missing.
 //! 5. If there is work that no event will tell of, `poll` does not wait.
 
 mod connection;
@@ -36,7 +37,7 @@ pub use self::listener::{ListenerSpec, NetError, SocketDomain};
 use self::connection::{Connection, Connections, Flushed};
 use self::listener::{Group, Listener};
 use crate::buffer::{ConnectionKey, Outbox, Ring, RingPool};
-use crate::config::log_target;
+use crate::config::{log_target, system_reason};
 
 /// How many connections are accepted in one turn of the loop; the others wait for the next.
 pub const ACCEPTS_PER_TURN: u32 = 256;
@@ -70,13 +71,22 @@ pub struct Net {
     accepting: VecDeque<usize>,
     accepts_left: u32,
     /// Until when nothing is accepted, because something ran out.
-    accept_paused: Option<Instant>,
+    accept_paused: Option<Pause>,
     /// Whether that was logged, since the last time a backlog was empty.
     exhaustion_logged: bool,
     signals: Option<Signals>,
     bytes_received: u64,
     bytes_sent: u64,
     connections_accepted: u64,
+}
+
+/// Until when no connection is accepted.
+#[derive(Clone, Copy, Debug)]
+enum Pause {
+    /// Until one of ours closes.
+    UntilClose,
+    /// Until then, or one of ours closes.
+    Until(Instant),
 }
 
 /// A connection that was accepted.
@@ -280,9 +290,8 @@ impl Net {
                 }
             }
         }
-        if self
-            .accept_paused
-            .is_some_and(|until| Instant::now() >= until)
+        if let Some(Pause::Until(retry)) = self.accept_paused
+            && Instant::now() >= retry
         {
             self.accept_paused = None;
         }
@@ -301,8 +310,8 @@ impl Net {
             return Some(Duration::ZERO);
         }
         match self.accept_paused {
-            Some(until) if accepts => {
-                let retry = until.saturating_duration_since(Instant::now());
+            Some(Pause::Until(retry)) if accepts => {
+                let retry = retry.saturating_duration_since(Instant::now());
                 Some(timeout.map_or(retry, |timeout| timeout.min(retry)))
             }
             _ => timeout,
@@ -366,7 +375,13 @@ impl Net {
         if listener::is_lost_connection(error) {
             return;
         }
-        self.accept_paused = Some(Instant::now() + ACCEPT_RETRY);
+        // What this process has too many of only this process can close; while it has a connection, that is the event to
+        // wait for, and not the clock.
+        let waits_for_close = listener::is_own_limit(error) && !self.is_empty();
+        self.accept_paused = Some(match waits_for_close {
+            true => Pause::UntilClose,
+            false => Pause::Until(Instant::now() + ACCEPT_RETRY),
+        });
         if std::mem::replace(&mut self.exhaustion_logged, true) {
             return;
         }
@@ -376,10 +391,7 @@ impl Net {
                  Try increasing \"ulimit -n\" or equivalent."
             );
         } else {
-            log::warn!(
-                "Unable to accept new connection: {}.",
-                listener::reason(error)
-            );
+            log::warn!("Unable to accept new connection: {}.", system_reason(error));
         }
     }
 

@@ -16,6 +16,7 @@ use crate::broker::sys::Memory;
 use crate::broker::timers::Time;
 use crate::broker::{Ending, Peer};
 use crate::buffer::ConnectionKey;
+use crate::config::system_reason;
 use crate::mqtt;
 use crate::net::{Accepted, Filled};
 
@@ -129,7 +130,7 @@ impl Server {
                 return self.broker.detach(connection, Ending::ClosedByClient, now);
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = system_reason(&error);
                 return self
                     .broker
                     .detach(connection, Ending::SocketError(&text), now);
@@ -219,7 +220,7 @@ impl Server {
                 }
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = system_reason(&error);
                 self.broker
                     .detach(connection, Ending::SocketError(&text), now);
             }

@@ -16,7 +16,7 @@ use crate::broker::Broker;
 use crate::broker::sys::VERSION;
 use crate::broker::timers::Time;
 use crate::buffer::ConnectionKey;
-use crate::config::{Config, Listener, Severity, SocketDomain, log_target};
+use crate::config::{Config, Listener, Severity, SocketDomain, log_target, system_reason};
 use crate::net::{self, ListenerSpec, Net, NetError};
 
 use log_target::{INFORMATION, NOTICE};
@@ -55,7 +55,7 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::System(error) => write!(f, "Error: {error}."),
+            StartError::System(error) => write!(f, "Error: {}.", system_reason(error)),
             StartError::Listener(error) => write!(f, "{error}"),
         }
     }
@@ -123,7 +123,10 @@ impl Server {
     /// Where a socket cannot be had; nothing is left open.
     pub fn start(config: Config) -> Result<Server, StartError> {
         if let Err(error) = net::raise_file_limit() {
-            ::log::warn!("Warning: Unable to raise the limit of open files: {error}.");
+            ::log::warn!(
+                "Warning: Unable to raise the limit of open files: {}.",
+                system_reason(&error)
+            );
         }
         let mut net = Net::new().map_err(StartError::System)?;
         net.watch_signals(&event_loop::SIGNALS)
