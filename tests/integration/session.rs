@@ -306,6 +306,89 @@ fn mqtt_3_1_2_25_resumed_with_a_smaller_maximum_packet_size() {
     resume(&broker, Version::V5, "client").fence();
 }
 
+/// [MQTT-3.3.2-7] Topic aliases do not outlive the connection: what is sent again has its topic, and an alias as the new
+/// connection allows.
+#[test]
+fn mqtt_3_3_2_7_sent_again_without_the_old_alias() {
+    let broker = Broker::start(&[]);
+    let packet = |maximum| {
+        let packet = connect("client").persistent();
+        packet.with(topic_alias_maximum(maximum))
+    };
+    let mut publisher = broker.connect_v3("publisher");
+    let mut client = broker.connect_with(Version::V5, packet(5));
+    client.send(subscribe(1).filter("t", 1));
+    client.expect(suback(1, &[1]));
+    for id in [1, 2] {
+        publisher.send(publish("t", "x").qos(1).packet_id(id));
+        publisher.expect(puback(id));
+    }
+    let first = publish("t", "x").qos(1).packet_id(1).with(topic_alias(1));
+    let second = publish("", "x").qos(1).packet_id(2).with(topic_alias(1));
+    client.expect(first.clone());
+    client.expect(second.clone());
+    drop(client);
+
+    let mut client = broker.connect_with(Version::V5, packet(3));
+    client.expect(first.dup());
+    client.expect(second.dup());
+    drop(client);
+
+    let mut client = broker.connect_with(Version::V5, packet(0));
+    client.expect(publish("t", "x").qos(1).packet_id(1).dup());
+    client.expect(publish("t", "x").qos(1).packet_id(2).dup());
+}
+
+/// [MQTT-3.3.2-5], [MQTT-3.3.2-6] A message that expires in the queue of a sleeping session is not delivered; another
+/// one's interval is shorter by the time it waited.
+#[test]
+fn mqtt_3_3_2_5_expired_in_the_queue() {
+    let broker = Broker::start(&[]);
+    leave(subscribed(&broker, Version::V5, "client", "t", 1));
+    let mut publisher = broker.connect_v5("publisher");
+    for seconds in [1, 100] {
+        let message = publish("t", [seconds]).qos(1).packet_id(1);
+        publisher.send(message.with(message_expiry_interval(seconds.into())));
+        publisher.expect(puback(1));
+    }
+    thread::sleep(OVER_A_SECOND);
+    let mut client = resume(&broker, Version::V5, "client");
+    let delivered = client.expect_publish();
+    assert_eq!(delivered.payload, [100]);
+    let left = value_of(&delivered.properties, MESSAGE_EXPIRY_INTERVAL);
+    let left = left
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u32::from_be_bytes);
+    assert!(matches!(left, Some(90..=98)), "{left:?} seconds");
+    client.send(puback(delivered.packet_id));
+    client.fence();
+}
+
+/// The options of a subscription of 5.0 stay while a client of 3.1.1 uses the session.
+#[test]
+fn options_stay_while_an_older_version_visits() {
+    let broker = Broker::start(&[]);
+    let mut publisher = broker.connect_v3("publisher");
+    let mut client = broker.connect_with(Version::V5, connect("client").persistent());
+    let options = RETAIN_AS_PUBLISHED;
+    client.send(
+        subscribe(1)
+            .with(subscription_identifier(268_435_455))
+            .filter("t", options),
+    );
+    client.expect(suback(1, &[0]));
+    let expected = || {
+        let message = publish("t", "x").retain();
+        message.with(subscription_identifier(268_435_455))
+    };
+    for version in [Version::V5, Version::V311, Version::V31, Version::V5] {
+        leave(client);
+        client = resume(&broker, version, "client");
+        publisher.send(publish("t", "x").retain());
+        client.expect(expected());
+    }
+}
+
 /// 4.1: what belongs to the connection does not outlive it: neither topic aliases nor the will.
 #[test]
 fn what_a_session_does_not_keep() {
@@ -607,6 +690,7 @@ fn mqtt_3_1_4_3_many_take_overs() {
         expect_taken_over(client, Version::V5);
     }
     last.fence();
+    broker.wait_for_log("disconnected: session taken over.");
 }
 
 /// [MQTT-3.1.4-3] A client that does not read what it is sent can be taken over all the same.

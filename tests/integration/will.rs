@@ -173,6 +173,10 @@ fn mqtt_3_1_2_10_published_once() {
     watcher.expect(publish("wills", "gone"));
     broker.wait_for_log("Expiring client client due to timeout.");
     watcher.fence();
+    hang_up(connect_for(&broker, "both at once", 1, gone_after(1)));
+    watcher.expect(publish("wills", "gone"));
+    broker.wait_for_log("Expiring client both at once due to timeout.");
+    watcher.fence();
     for version in Version::ALL {
         let packet = connect("other").persistent();
         hang_up(broker.connect_with(version, packet.clone().will(gone())));
@@ -296,6 +300,25 @@ fn mqtt_3_1_2_8_shutdown_publishes_wills() {
     for client in &mut clients {
         assert!(client.drain_until_closed().is_some());
     }
+}
+
+/// [MQTT-3.1.2-8] The end of the broker is the end of the sessions it keeps in memory: wills that still wait for their
+/// delay are published too.
+#[test]
+fn mqtt_3_1_2_8_shutdown_publishes_delayed_wills() {
+    let broker = Broker::start(&[]);
+    let mut watcher = watch(&broker, "wills/+");
+    let own = |topic| will(topic, "gone").with(will_delay_interval(3600));
+    let _connected = connect_for(&broker, "connected", 3600, own("wills/connected"));
+    hang_up(connect_for(&broker, "away", 3600, own("wills/away")));
+    watcher.fence();
+    broker.signal(Signal::TERM);
+    let mut topics = [
+        watcher.expect_publish().topic,
+        watcher.expect_publish().topic,
+    ];
+    topics.sort();
+    assert_eq!(topics, ["wills/away", "wills/connected"]);
 }
 
 /// [MQTT-3.1.2-8] A take-over ends the old connection without DISCONNECT: its will, which has no delay, is published;
@@ -549,14 +572,35 @@ fn mqtt_3_1_2_8_many_wills() {
     watcher.fence();
 }
 
-/// A connection that was refused, or that took another one's place in vain, leaves no will.
+/// [MQTT-3.1.4-6] A CONNECT that is refused leaves no will, and takes nothing over.
 #[test]
-fn refused_connections_leave_no_will() {
-    let broker = Broker::start(&["allow_zero_length_clientid false"]);
+fn mqtt_3_1_4_6_refused_connections_leave_no_will() {
+    let broker = Broker::start(&["allow_zero_length_clientid false", "message_size_limit 10"]);
     let mut watcher = watch(&broker, "wills");
+    let mut there = broker.connect_with(Version::V5, connect("there").will(gone()));
     for version in Version::ALL {
         expect_refusal(&broker, version, connect("").will(gone()));
+        let too_large = connect("there").will(will("wills", "eleven byte"));
+        expect_refusal(&broker, version, too_large);
+        there.fence();
         watcher.fence();
+    }
+}
+
+/// 4.8.2: of a shared subscription one member gets the will.
+#[test]
+fn will_for_a_shared_subscription() {
+    let broker = Broker::start(&[]);
+    let mut members = ["first", "second"].map(|id| {
+        let mut member = broker.connect_v5(id);
+        member.send(subscribe(1).filter("$share/group/wills", 0));
+        member.expect(suback(1, &[0]));
+        member
+    });
+    for member in 0..2 {
+        hang_up(broker.connect_with(Version::V311, connect("client").will(gone())));
+        members[member].expect(publish("wills", "gone"));
+        members[1 - member].fence();
     }
 }
 
