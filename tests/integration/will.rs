@@ -417,6 +417,16 @@ fn mqtt_3_1_2_8_session_ends_before_the_delay() {
     watcher.fence();
 }
 
+/// [MQTT-3.1.2-8] The same where `persistent_client_expiration` ends the session.
+#[test]
+fn mqtt_3_1_2_8_persistent_client_expiration_ends_the_delay() {
+    let broker = Broker::start(&["persistent_client_expiration 1s"]);
+    let mut watcher = watch(&broker, "wills");
+    hang_up(connect_for(&broker, "client", 3600, gone_after(3600)));
+    watcher.fence();
+    watcher.expect(publish("wills", "gone"));
+}
+
 /// [MQTT-3.1.2-8] A clean start ends the session that was there, and so its will's delay: by take-over or afterwards.
 #[test]
 fn mqtt_3_1_2_8_clean_start_ends_the_delay() {
