@@ -274,7 +274,7 @@ fn mqtt_4_6_0_5_order_of_a_resumed_session() {
         publish_next();
         client.expect(publish("t", [number]).qos(1).packet_id(number.into()));
     }
-    drop(client);
+    leave(client);
     for _ in 6..=10 {
         publish_next();
     }
