@@ -8,6 +8,9 @@ use crate::harness::*;
 /// Longer than the shortest expiry that can be asked for, which is a second.
 const OVER_A_SECOND: Duration = Duration::from_millis(2300);
 
+/// A second as a client measures it: the broker's clock counts milliseconds, and a turn of its loop has one time.
+const NEARLY_A_SECOND: Duration = Duration::from_millis(990);
+
 /// Every old and new version of a client that comes back.
 fn version_pairs() -> impl Iterator<Item = (Version, Version)> {
     Version::ALL
@@ -516,7 +519,7 @@ fn mqtt_4_1_0_2_expiry() {
         broker.wait_for_log(&format!("Expiring client {id} due to timeout."));
         assert!(!has_session(&broker, id), "{id}");
     }
-    assert!(dropped.elapsed() >= Duration::from_secs(1));
+    assert!(dropped.elapsed() >= NEARLY_A_SECOND);
     assert!(!has_session(&broker, "ended"));
     for id in ["prolonged", "short made never", "renewed"] {
         assert!(has_session(&broker, id), "{id}");
