@@ -106,7 +106,7 @@ fn stray_flags_are_tolerated() {
         client.expect_closed();
     }
     // The reserved bit, and a will's bits without a will.
-    for flags in [0x03, 0x0A, 0x12, 0x22, 0x3B] {
+    for flags in [0x03, 0x0A, 0x12, 0x22, 0x33] {
         let mut client = broker.open(Version::V31);
         client.send(connect("client").flags(flags));
         client.expect(b"\x20\x02\x00\x00");
@@ -127,7 +127,18 @@ fn announced_user_name_may_be_missing() {
     }
 }
 
-/// An empty identifier is refused with 2, an unknown level with 0x84 and a level of others with 1.
+/// A password without a user name is not valid, in 3.1 as in 3.1.1.
+#[test]
+fn password_without_user_name() {
+    let broker = Broker::start(&[]);
+    let mut client = broker.open(Version::V31);
+    client.send(connect("client").password("secret"));
+    client.expect_closed();
+    let both = connect("client").username("user").password("secret");
+    broker.connect_with(Version::V31, both).fence();
+}
+
+/// An empty identifier is refused with 2, the level of another version with 1.
 #[test]
 fn refusals() {
     let broker = Broker::start(&[]);

@@ -8,6 +8,9 @@ use crate::harness::*;
 /// Longer than the shortest expiry that can be asked for, which is a second.
 const OVER_A_SECOND: Duration = Duration::from_millis(2300);
 
+/// A second as a client measures it: the broker's clock counts milliseconds, and a turn of its loop has one time.
+const NEARLY_A_SECOND: Duration = Duration::from_millis(990);
+
 /// Every old and new version of a client that comes back.
 fn version_pairs() -> impl Iterator<Item = (Version, Version)> {
     Version::ALL
@@ -258,6 +261,68 @@ fn mqtt_3_3_4_9_resumed_with_a_smaller_receive_maximum() {
     client.fence();
 }
 
+/// [MQTT-4.6.0-5] What is sent again, what waited, and what comes meanwhile keep their order behind a small window.
+#[test]
+fn mqtt_4_6_0_5_order_of_a_resumed_session() {
+    let broker = Broker::start(&[]);
+    let mut publisher = broker.connect_v3("publisher");
+    let mut number = 0;
+    let mut publish_next = || {
+        number += 1;
+        publisher.send(publish("t", [number]).qos(1).packet_id(1));
+        publisher.expect(puback(1));
+    };
+    let mut client = subscribed(&broker, Version::V311, "client", "t", 1);
+    for number in 1..=5 {
+        publish_next();
+        client.expect(publish("t", [number]).qos(1).packet_id(number.into()));
+    }
+    leave(client);
+    for _ in 6..=10 {
+        publish_next();
+    }
+    let packet = connect("client").persistent().with(receive_maximum(2));
+    let mut client = broker.connect_with(Version::V5, packet);
+    for number in 1..=15 {
+        let expected = publish("t", [number]).qos(1).packet_id(number.into());
+        client.expect(if number <= 5 {
+            expected.dup()
+        } else {
+            expected
+        });
+        if number <= 5 {
+            publish_next();
+        }
+        if number > 1 {
+            client.send(puback((number - 1).into()));
+        }
+    }
+    client.send(puback(15));
+    client.fence();
+}
+
+/// 4.9: a client that has released what the connection before left unfinished may send as much as ever.
+#[test]
+fn receive_maximum_after_a_resumption() {
+    let broker = Broker::start(&[]);
+    let mut client = broker.connect_with(Version::V5, connect("client").persistent());
+    for id in 1..=20 {
+        client.send(publish("t", "x").qos(2).packet_id(id));
+        client.expect(pubrec(id).reason(0x10));
+    }
+    drop(client);
+    let mut client = resume(&broker, Version::V5, "client");
+    let released = (1..=20).map(|id| pubrel(id).encode(Version::V5));
+    let fresh = (21..=40).map(|id| publish("t", "x").qos(2).packet_id(id).encode(Version::V5));
+    client.send(released.chain(fresh).collect::<Vec<_>>().concat());
+    for id in 1..=20 {
+        client.expect(pubcomp(id));
+    }
+    for id in 21..=40 {
+        client.expect(pubrec(id).reason(0x10));
+    }
+}
+
 /// [MQTT-3.3.4-10] The Receive Maximum holds back only PUBLISH: a resumed session is sent its PUBREL at once.
 #[test]
 fn mqtt_3_3_4_10_pubrel_does_not_wait_for_the_receive_maximum() {
@@ -304,6 +369,89 @@ fn mqtt_3_1_2_25_resumed_with_a_smaller_maximum_packet_size() {
     client.fence();
     leave(client);
     resume(&broker, Version::V5, "client").fence();
+}
+
+/// [MQTT-3.3.2-7] Topic aliases do not outlive the connection: what is sent again has its topic, and an alias as the new
+/// connection allows.
+#[test]
+fn mqtt_3_3_2_7_sent_again_without_the_old_alias() {
+    let broker = Broker::start(&[]);
+    let packet = |maximum| {
+        let packet = connect("client").persistent();
+        packet.with(topic_alias_maximum(maximum))
+    };
+    let mut publisher = broker.connect_v3("publisher");
+    let mut client = broker.connect_with(Version::V5, packet(5));
+    client.send(subscribe(1).filter("t", 1));
+    client.expect(suback(1, &[1]));
+    for id in [1, 2] {
+        publisher.send(publish("t", "x").qos(1).packet_id(id));
+        publisher.expect(puback(id));
+    }
+    let first = publish("t", "x").qos(1).packet_id(1).with(topic_alias(1));
+    let second = publish("", "x").qos(1).packet_id(2).with(topic_alias(1));
+    client.expect(first.clone());
+    client.expect(second.clone());
+    drop(client);
+
+    let mut client = broker.connect_with(Version::V5, packet(3));
+    client.expect(first.dup());
+    client.expect(second.dup());
+    drop(client);
+
+    let mut client = broker.connect_with(Version::V5, packet(0));
+    client.expect(publish("t", "x").qos(1).packet_id(1).dup());
+    client.expect(publish("t", "x").qos(1).packet_id(2).dup());
+}
+
+/// [MQTT-3.3.2-5], [MQTT-3.3.2-6] A message that expires in the queue of a sleeping session is not delivered; another
+/// one's interval is shorter by the time it waited.
+#[test]
+fn mqtt_3_3_2_5_expired_in_the_queue() {
+    let broker = Broker::start(&[]);
+    leave(subscribed(&broker, Version::V5, "client", "t", 1));
+    let mut publisher = broker.connect_v5("publisher");
+    for seconds in [1, 100] {
+        let message = publish("t", [seconds]).qos(1).packet_id(1);
+        publisher.send(message.with(message_expiry_interval(seconds.into())));
+        publisher.expect(puback(1));
+    }
+    thread::sleep(OVER_A_SECOND);
+    let mut client = resume(&broker, Version::V5, "client");
+    let delivered = client.expect_publish();
+    assert_eq!(delivered.payload, [100]);
+    let left = value_of(&delivered.properties, MESSAGE_EXPIRY_INTERVAL);
+    let left = left
+        .and_then(|bytes| bytes.try_into().ok())
+        .map(u32::from_be_bytes);
+    assert!(matches!(left, Some(90..=98)), "{left:?} seconds");
+    client.send(puback(delivered.packet_id));
+    client.fence();
+}
+
+/// The options of a subscription of 5.0 stay while a client of 3.1.1 uses the session.
+#[test]
+fn options_stay_while_an_older_version_visits() {
+    let broker = Broker::start(&[]);
+    let mut publisher = broker.connect_v3("publisher");
+    let mut client = broker.connect_with(Version::V5, connect("client").persistent());
+    let options = RETAIN_AS_PUBLISHED;
+    client.send(
+        subscribe(1)
+            .with(subscription_identifier(268_435_455))
+            .filter("t", options),
+    );
+    client.expect(suback(1, &[0]));
+    let expected = || {
+        let message = publish("t", "x").retain();
+        message.with(subscription_identifier(268_435_455))
+    };
+    for version in [Version::V5, Version::V311, Version::V31, Version::V5] {
+        leave(client);
+        client = resume(&broker, version, "client");
+        publisher.send(publish("t", "x").retain());
+        client.expect(expected());
+    }
 }
 
 /// 4.1: what belongs to the connection does not outlive it: neither topic aliases nor the will.
@@ -371,7 +519,7 @@ fn mqtt_4_1_0_2_expiry() {
         broker.wait_for_log(&format!("Expiring client {id} due to timeout."));
         assert!(!has_session(&broker, id), "{id}");
     }
-    assert!(dropped.elapsed() >= Duration::from_secs(1));
+    assert!(dropped.elapsed() >= NEARLY_A_SECOND);
     assert!(!has_session(&broker, "ended"));
     for id in ["prolonged", "short made never", "renewed"] {
         assert!(has_session(&broker, id), "{id}");
@@ -607,6 +755,55 @@ fn mqtt_3_1_4_3_many_take_overs() {
         expect_taken_over(client, Version::V5);
     }
     last.fence();
+    broker.wait_for_log("disconnected: session taken over.");
+}
+
+/// [MQTT-3.1.4-3] Many connections of one client at the same moment: each but one is ended, and the last one stays.
+#[test]
+fn mqtt_3_1_4_3_take_overs_at_once() {
+    let broker = Broker::start(&[]);
+    for packet in [connect("client"), connect("client").persistent()] {
+        let mut clients: Vec<Raw> = (0..50).map(|_| broker.open(Version::V5)).collect();
+        for client in &mut clients {
+            client.send(packet.clone());
+            client.send(publish("t", "x").qos(1).packet_id(1));
+        }
+        let mut last = broker.connect_with(Version::V5, packet);
+        for client in &mut clients {
+            assert_eq!(client.expect_connack().reason, 0);
+            let rest = client.drain_until_closed().expect("it was taken over");
+            assert!(rest.ends_with(b"\xe0\x01\x8e"), "{rest:x?}");
+        }
+        last.fence();
+        leave(last);
+    }
+}
+
+/// [MQTT-3.1.4-5] What is sent right behind a CONNECT that takes over is handled in the session that was taken.
+#[test]
+fn mqtt_3_1_4_5_packets_right_behind_a_take_over() {
+    let broker = Broker::start(&[]);
+    for (old_version, new_version) in version_pairs() {
+        let mut old = subscribed(&broker, old_version, "client", "t", 0);
+        let mut new = broker.open(new_version);
+        let pipeline = [
+            connect("client").persistent().encode(new_version),
+            subscribe(1).filter("u", 0).encode(new_version),
+            publish("u", "first").encode(new_version),
+            publish("t", "second")
+                .qos(1)
+                .packet_id(2)
+                .encode(new_version),
+        ];
+        new.send(pipeline.concat());
+        assert_eq!(new.expect_connack().reason, 0);
+        new.expect(suback(1, &[0]));
+        new.expect(publish("u", "first"));
+        new.expect(publish("t", "second"));
+        new.expect(puback(2));
+        expect_taken_over(&mut old, old_version);
+        leave(broker.connect(new_version, "client"));
+    }
 }
 
 /// [MQTT-3.1.4-3] A client that does not read what it is sent can be taken over all the same.
