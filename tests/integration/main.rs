@@ -13,4 +13,5 @@ mod log;
 mod malformed;
 mod one_write;
 mod ping_disconnect;
+mod robust;
 mod statements;
