@@ -485,6 +485,7 @@ fn start_up_lines_of_the_default_configuration() {
 #[test]
 fn start_up_lines_of_a_configuration() {
     let broker = Broker::start(&["log_timestamp false"]);
+    broker.wait_for_log(" running");
     let log = broker.log_text();
     let lines: Vec<&str> = log.lines().collect();
     assert!(lines[0].ends_with(" starting"));

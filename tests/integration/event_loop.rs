@@ -23,16 +23,36 @@ fn quiet_broker_without_log() -> Broker {
 
 /// A client that cannot take more than a few kilobytes before it reads.
 fn narrow(broker: &Broker, version: Version, client_id: &str) -> Raw {
+    let mut client = Raw::over(narrow_socket(broker), version);
+    client.send(connect(client_id));
+    assert_eq!(client.expect_connack().reason, 0);
+    client
+}
+
+fn narrow_socket(broker: &Broker) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     // Before connecting, since the window that it allows is told then.
     socket.set_recv_buffer_size(4096).expect("a size");
     socket
         .connect(&broker.address().into())
         .expect("the broker listens");
-    let mut client = Raw::over(socket.into(), version);
-    client.send(connect(client_id));
-    assert_eq!(client.expect_connack().reason, 0);
-    client
+    socket.into()
+}
+
+/// A client that stopped reading, for which `publisher` sent more than all buffers on the way hold.
+fn stopped_reader(broker: &Broker, publisher: &mut Raw, qos: u8) -> Raw {
+    let mut stopped = narrow(broker, Version::V311, "stopped");
+    stopped.send(subscribe(1).filter("a", qos));
+    stopped.expect(suback(1, &[qos]));
+    for _ in 0..500 {
+        publisher.send(publish("a", vec![b'x'; 10_000]));
+    }
+    for packet_id in 1..=10 {
+        publisher.send(publish("a", "last").qos(1).packet_id(packet_id));
+        publisher.expect(puback(packet_id));
+    }
+    publisher.fence();
+    stopped
 }
 
 /// Closes with a reset instead of an end.
@@ -184,18 +204,8 @@ fn sleeps_after_clients_that_closed_for_reading_only() {
 fn sleeps_with_a_reader_that_stopped() {
     for qos in [0, 1, 2] {
         let broker = quiet_broker_without_log();
-        let mut stopped = narrow(&broker, Version::V311, "stopped");
-        stopped.send(subscribe(1).filter("a", qos));
-        stopped.expect(suback(1, &[qos]));
         let mut publisher = broker.connect_v5("publisher");
-        for _ in 0..500 {
-            publisher.send(publish("a", vec![b'x'; 10_000]));
-        }
-        for packet_id in 1..=10 {
-            publisher.send(publish("a", "last").qos(1).packet_id(packet_id));
-            publisher.expect(puback(packet_id));
-        }
-        publisher.fence();
+        let mut stopped = stopped_reader(&broker, &mut publisher, qos);
         broker.assert_sleeps();
         // It is still a client: it reads on, and the other one was served all the time.
         assert_eq!(stopped.expect_publish().payload.len(), 10_000);
@@ -218,6 +228,57 @@ fn sleeps_with_a_publisher_that_is_paused() {
         flooder.expect(puback(1));
     }
     other.fence();
+}
+
+/// A connection that is not read from any more ends all the same when its client goes.
+#[test]
+fn sleeps_after_a_paused_publisher_was_reset() {
+    let broker = quiet_broker_without_log();
+    let (_, mut watcher) = watch(&broker, Version::V5);
+    let socket = narrow_socket(&broker);
+    let mut flooder = Raw::over(socket, Version::V311);
+    flooder.send(connect("flooder").will(will("wills", "gone")));
+    assert_eq!(flooder.expect_connack().reason, 0);
+    let one = publish("a", "").qos(1).packet_id(1).encode(Version::V311);
+    write_until_blocked(&flooder, &one.repeat(1000));
+    watcher.fence();
+    reset(flooder);
+    watcher.expect(publish("wills", "gone"));
+    broker.assert_sleeps();
+}
+
+#[test]
+fn sleeps_after_a_stopped_reader_was_reset() {
+    let broker = quiet_broker_without_log();
+    let mut publisher = broker.connect_v5("publisher");
+    let stopped = stopped_reader(&broker, &mut publisher, 0);
+    reset(stopped);
+    publisher.fence();
+    broker.assert_sleeps();
+}
+
+/// Who does not read is not waited for.
+#[test]
+fn ends_with_readers_that_stopped() {
+    for qos in [0, 1] {
+        let broker = quiet_broker_without_log();
+        let mut publisher = broker.connect_v5("publisher");
+        let _stopped = stopped_reader(&broker, &mut publisher, qos);
+        assert!(broker.stop().success());
+    }
+}
+
+/// Each interval of $SYS is one wake-up.
+#[test]
+fn wakes_up_for_sys_only() {
+    let broker = Broker::start(&["sys_interval 1", "log_type error"]);
+    let mut reader = broker.connect_v5("reader");
+    reader.send(subscribe(1).filter("$SYS/#", 0));
+    reader.expect(suback(1, &[0]));
+    let _others: Vec<Raw> = (0..20)
+        .map(|number| broker.connect_v3(&number.to_string()))
+        .collect();
+    broker.assert_wakes_at_most(2);
 }
 
 #[test]
@@ -319,6 +380,37 @@ fn a_flood_starves_nobody() {
             broker.connect_v5("newcomer").fence();
         });
     }
+}
+
+/// Nor does a storm of connections, each of which is gone before its CONNACK is read.
+#[test]
+fn a_storm_of_connections_starves_nobody() {
+    let broker = quiet_broker_without_log();
+    let mut pinger = broker.connect_v5("pinger");
+    let stop = AtomicBool::new(false);
+    let made = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut client = broker.open(Version::V5);
+                    client.send(connect(""));
+                    // A reset leaves nothing behind in the system, however many there are.
+                    reset(client);
+                    made.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let _stopper = Stopper(&stop);
+        while made.load(Ordering::Relaxed) < 100 {
+            thread::yield_now();
+        }
+        for _ in 0..100 {
+            pinger.fence();
+        }
+    });
+    pinger.fence();
+    broker.assert_sleeps();
 }
 
 /// Sets its flag when it goes.

@@ -15,6 +15,7 @@ mod one_write;
 mod ping_disconnect;
 mod protocol31;
 mod session;
+mod robust;
 mod statements;
 mod sys;
 mod will;
