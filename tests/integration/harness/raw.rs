@@ -5,7 +5,10 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::packet::{fixed_header, sort_properties};
-use super::{Connack, DEADLINE, Encode, Publish, Version, pingreq, pingresp};
+use super::{
+    Ack, Connack, DEADLINE, Encode, Publish, Version, pingreq, pingresp, puback, pubcomp, pubrec,
+    pubrel, suback, subscribe,
+};
 
 /// One network connection to the broker. It answers nothing by itself.
 pub struct Raw {
@@ -95,6 +98,57 @@ impl Raw {
         let packet = self.expect_packet();
         Publish::decode(&packet, self.version)
             .unwrap_or_else(|| panic!("not a PUBLISH: {}", hex(&packet)))
+    }
+
+    /// Subscribes to `filter` with these Subscription Options, and expects to be granted their QoS.
+    #[track_caller]
+    pub fn subscribe(&mut self, filter: &str, options: u8) {
+        self.send(subscribe(1).filter(filter, options));
+        self.expect(suback(1, &[options & 3]));
+    }
+
+    /// Publishes, and completes the exchange that its QoS asks for, whether or not anybody wants the message.
+    #[track_caller]
+    pub fn publish(&mut self, publish: &Publish) {
+        let id = publish.packet_id;
+        self.send(publish);
+        match publish.qos {
+            0 => self.fence(),
+            1 => self.expect_ack(puback(id)),
+            _ => {
+                self.expect_ack(pubrec(id));
+                self.send(pubrel(id));
+                self.expect(pubcomp(id));
+            }
+        }
+    }
+
+    /// Expects this PUBACK or PUBREC, of success; 5.0 may add that there are no matching subscribers (0x10).
+    #[track_caller]
+    fn expect_ack(&mut self, ack: Ack) {
+        let received = self.expect_packet();
+        let without_subscribers = ack.clone().reason(0x10).encode(self.version);
+        assert!(
+            received == ack.encode(self.version) || received == without_subscribers,
+            "expected: {ack:?}\nreceived: {}",
+            hex(&received)
+        );
+    }
+
+    /// Expects this PUBLISH to be the next, and completes the exchange that its QoS asks for.
+    #[track_caller]
+    pub fn receive(&mut self, publish: &Publish) {
+        self.expect(publish);
+        let id = publish.packet_id;
+        match publish.qos {
+            0 => {}
+            1 => self.send(puback(id)),
+            _ => {
+                self.send(pubrec(id));
+                self.expect(pubrel(id));
+                self.send(pubcomp(id));
+            }
+        }
     }
 
     /// Expects the broker to close the connection without another byte.
