@@ -6,7 +6,9 @@
 //! `MIDGE_BIN` names another broker to talk to, such as a Mosquitto to compare with.
 
 mod connect;
+mod flow;
 mod harness;
 mod malformed;
 mod ping_disconnect;
+mod publish;
 mod statements;

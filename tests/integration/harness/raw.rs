@@ -151,6 +151,28 @@ impl Raw {
         }
     }
 
+    /// The next PUBLISH, whatever it is, acknowledged; any PUBREL before it is answered.
+    ///
+    /// For many messages in flight at a time. The PUBREL of the last ones stays unanswered until the next call.
+    #[track_caller]
+    pub fn receive_any(&mut self) -> Publish {
+        loop {
+            let packet = self.expect_packet();
+            if let [0x62, _, high, low, ..] = packet[..] {
+                self.send(pubcomp(u16::from_be_bytes([high, low])));
+                continue;
+            }
+            let received = Publish::decode(&packet, self.version)
+                .unwrap_or_else(|| panic!("neither PUBLISH nor PUBREL: {}", hex(&packet)));
+            match received.qos {
+                0 => {}
+                1 => self.send(puback(received.packet_id)),
+                _ => self.send(pubrec(received.packet_id)),
+            }
+            return received;
+        }
+    }
+
     /// Expects the broker to close the connection without another byte.
     #[track_caller]
     pub fn expect_closed(&mut self) {
