@@ -8,6 +8,7 @@
 mod command;
 mod connect;
 mod event_loop;
+mod flow;
 mod harness;
 mod log;
 mod malformed;
@@ -16,6 +17,7 @@ mod ping_disconnect;
 mod protocol31;
 mod session;
 mod robust;
+mod publish;
 mod statements;
 mod sys;
 mod will;

@@ -153,6 +153,14 @@ impl Broker {
         client
     }
 
+    /// A client like [`Broker::connect`] that is subscribed to `filter` with these Subscription Options.
+    #[track_caller]
+    pub fn subscriber(&self, version: Version, client_id: &str, filter: &str, options: u8) -> Raw {
+        let mut client = self.connect(version, client_id);
+        client.subscribe(filter, options);
+        client
+    }
+
     /// Waits for a log line that contains `text`, and returns the first.
     pub fn wait_for_log(&self, text: &str) -> String {
         self.log

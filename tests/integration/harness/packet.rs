@@ -32,6 +32,12 @@ pub trait Encode {
     fn encode(&self, version: Version) -> Vec<u8>;
 }
 
+impl Encode for &Publish {
+    fn encode(&self, version: Version) -> Vec<u8> {
+        (*self).encode(version)
+    }
+}
+
 impl<T: AsRef<[u8]>> Encode for T {
     fn encode(&self, _: Version) -> Vec<u8> {
         self.as_ref().to_vec()

@@ -5,7 +5,10 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use super::packet::{fixed_header, sort_properties};
-use super::{Connack, DEADLINE, Encode, Publish, Version, pingreq, pingresp};
+use super::{
+    Ack, Connack, DEADLINE, Encode, Publish, Version, pingreq, pingresp, puback, pubcomp, pubrec,
+    pubrel, suback, subscribe,
+};
 
 /// One network connection to the broker. It answers nothing by itself.
 pub struct Raw {
@@ -100,6 +103,79 @@ impl Raw {
         let packet = self.expect_packet();
         Publish::decode(&packet, self.version)
             .unwrap_or_else(|| panic!("not a PUBLISH: {}", hex(&packet)))
+    }
+
+    /// Subscribes to `filter` with these Subscription Options, and expects to be granted their QoS.
+    #[track_caller]
+    pub fn subscribe(&mut self, filter: &str, options: u8) {
+        self.send(subscribe(1).filter(filter, options));
+        self.expect(suback(1, &[options & 3]));
+    }
+
+    /// Publishes, and completes the exchange that its QoS asks for, whether or not anybody wants the message.
+    #[track_caller]
+    pub fn publish(&mut self, publish: &Publish) {
+        let id = publish.packet_id;
+        self.send(publish);
+        match publish.qos {
+            0 => self.fence(),
+            1 => self.expect_ack(puback(id)),
+            _ => {
+                self.expect_ack(pubrec(id));
+                self.send(pubrel(id));
+                self.expect(pubcomp(id));
+            }
+        }
+    }
+
+    /// Expects this PUBACK or PUBREC, of success; 5.0 may add that there are no matching subscribers (0x10).
+    #[track_caller]
+    fn expect_ack(&mut self, ack: Ack) {
+        let received = self.expect_packet();
+        let without_subscribers = ack.clone().reason(0x10).encode(self.version);
+        assert!(
+            received == ack.encode(self.version) || received == without_subscribers,
+            "expected: {ack:?}\nreceived: {}",
+            hex(&received)
+        );
+    }
+
+    /// Expects this PUBLISH to be the next, and completes the exchange that its QoS asks for.
+    #[track_caller]
+    pub fn receive(&mut self, publish: &Publish) {
+        self.expect(publish);
+        let id = publish.packet_id;
+        match publish.qos {
+            0 => {}
+            1 => self.send(puback(id)),
+            _ => {
+                self.send(pubrec(id));
+                self.expect(pubrel(id));
+                self.send(pubcomp(id));
+            }
+        }
+    }
+
+    /// The next PUBLISH, whatever it is, acknowledged; any PUBREL before it is answered.
+    ///
+    /// For many messages in flight at a time. The PUBREL of the last ones stays unanswered until the next call.
+    #[track_caller]
+    pub fn receive_any(&mut self) -> Publish {
+        loop {
+            let packet = self.expect_packet();
+            if let [0x62, _, high, low, ..] = packet[..] {
+                self.send(pubcomp(u16::from_be_bytes([high, low])));
+                continue;
+            }
+            let received = Publish::decode(&packet, self.version)
+                .unwrap_or_else(|| panic!("neither PUBLISH nor PUBREL: {}", hex(&packet)));
+            match received.qos {
+                0 => {}
+                1 => self.send(puback(received.packet_id)),
+                _ => self.send(pubrec(received.packet_id)),
+            }
+            return received;
+        }
     }
 
     /// Expects the broker to close the connection without another byte.
