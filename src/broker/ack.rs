@@ -115,6 +115,10 @@ impl Broker {
         let client = &mut self.clients[key];
         log::debug!("Received PUBREL from {} (Mid: {packet_id})", client.name());
         let received = client.session.received.remove(&packet_id);
+        if let (Some(link), true) = (&mut client.link, received.is_some()) {
+            // Below 0 it would go where an earlier connection brought the message (4.9).
+            link.unreleased = link.unreleased.saturating_sub(1);
+        }
         let reason_code = match received.is_some() {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,

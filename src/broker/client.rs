@@ -79,6 +79,8 @@ pub struct Link {
     pub window: u16,
     /// How many of these places are taken by what was sent on this connection (4.9).
     pub window_used: u16,
+    /// How many QoS 2 messages came on this connection and were not released: what counts for our Receive Maximum (4.9).
+    pub unreleased: u16,
     /// Exchanges of an earlier connection that were not sent again yet, since they exceed the window; the next one last.
     pub unsent: Vec<PacketId>,
     /// Topic Aliases of both directions, once one is used.
@@ -109,6 +111,7 @@ impl Link {
             packet_bytes_max: None,
             window: 0,
             window_used: 0,
+            unreleased: 0,
             unsent: Vec::new(),
             aliases: None,
             alias_maximum: 0,

@@ -402,8 +402,9 @@ impl Broker {
             .max_inflight_messages
             .map_or(u16::MAX - 1, |max| max.get());
 
+        let in_force = expiry.at_most(self.config.persistent_client_expiration);
         let client = &mut self.clients[key];
-        client.session.expiry = expiry.at_most(self.config.persistent_client_expiration);
+        client.session.expiry = in_force;
         client.session.will = will;
         for received in client.session.received.values_mut() {
             received.repeats = 0;
@@ -431,6 +432,10 @@ impl Broker {
 
         let mut properties = PropertyBuffer::new();
         if connect.version.is_v5() {
+            if in_force != expiry {
+                let seconds = in_force.as_seconds();
+                properties.push(Property::SessionExpiryInterval(seconds)); // 3.2.2.3.2
+            }
             if let Some(max) = server_keep_alive {
                 properties.push(Property::ServerKeepAlive(max.get())); // [MQTT-3.2.2-21]
             }

@@ -3,7 +3,7 @@
 //! 1. A message is acknowledged after it was routed (QoS 1) or stored (QoS 2), in the same turn.
 //! 2. Routing visits each matching subscription once and allocates nothing unless somebody has to keep the message.
 
-use super::client::{Aliases, ClientKey};
+use super::client::{Aliases, ClientKey, Link};
 use super::deliver::{Wanted, deliver};
 use super::inflight::SubscriptionIdentifiers;
 use super::message::Publication;
@@ -163,10 +163,9 @@ impl Broker {
         packet_id: PacketId,
     ) -> Result<(), Fault> {
         let matched = !self.subscriptions.resolve(publication.topic).is_empty();
-        let window = self.receive_window(key);
+        let may_hold_one_more = self.may_hold_one_more(key);
         let client = &mut self.clients[key];
         let session = &mut client.session;
-        let in_use = session.received.len();
         match session.received.get_mut(&packet_id) {
             Some(received) => {
                 if received.repeats == REPEATS_MAX {
@@ -184,7 +183,7 @@ impl Broker {
                     received.message = Rc::clone(publication.stored(&self.output.tally));
                 }
             }
-            None if in_use >= window => {
+            None if !may_hold_one_more => {
                 // Mosquitto only warns a client that overruns Receive Maximum, since some libraries do; so do we,
                 // although 3.3.4 answers with DISCONNECT 0x93. Before 5.0 nothing can be said but good-bye.
                 log::warn!(
@@ -214,28 +213,34 @@ impl Broker {
                         repeats: 0,
                     },
                 );
+                if let Some(link) = &mut client.link {
+                    link.unreleased += 1;
+                }
             }
         }
         self.acknowledge(key, PacketType::Pubrec, packet_id, matched_code(matched));
         Ok(())
     }
 
-    /// How many QoS 2 messages `key` may have sent without releasing them. A client before 5.0 was told no number, so it
-    /// gets what the queue of a client may hold besides.
-    fn receive_window(&self, key: ClientKey) -> usize {
+    /// Whether `key` may send one more QoS 2 message before it releases another.
+    ///
+    /// On each connection a client of 5.0 has the Receive Maximum it was told, as if nothing were left from earlier ones
+    /// (4.9). A client of 3.x was told no number. For both, what a session holds altogether is bounded by that number and
+    /// by what the queue of a client may hold besides.
+    fn may_hold_one_more(&self, key: ClientKey) -> bool {
         let announced = self
             .config
             .max_inflight_messages
             .map_or(u16::MAX, |max| max.get());
-        match &self.clients[key].link {
-            Some(link) if link.is_v5() => announced.into(),
-            _ => self
-                .config
-                .max_queued_messages
-                .map_or(usize::from(u16::MAX), |max| {
-                    max.get().saturating_add(announced.into())
-                }),
-        }
+        let client = &self.clients[key];
+        let exceeds = |link: &Link| link.is_v5() && link.unreleased >= announced;
+        let held_max = self
+            .config
+            .max_queued_messages
+            .map_or(usize::from(u16::MAX), |max| {
+                max.get().saturating_add(announced.into())
+            });
+        client.session.received.len() < held_max && !client.link.as_ref().is_some_and(exceeds)
     }
 
     /// Answers a PUBLISH that goes no further but is no reason to disconnect: 5.0 hears why, 3.x hears success, since it

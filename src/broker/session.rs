@@ -36,6 +36,20 @@ impl SessionExpiry {
         }
     }
 
+    /// The property that says so.
+    pub fn as_seconds(self) -> u32 {
+        match self {
+            SessionExpiry::WithConnection => 0,
+            SessionExpiry::After(duration) => {
+                // 0xFFFFFFFF would say that it never ends.
+                u32::try_from(duration.as_secs())
+                    .unwrap_or(u32::MAX)
+                    .min(u32::MAX - 1)
+            }
+            SessionExpiry::Never => u32::MAX,
+        }
+    }
+
     /// The shorter of this and the operator's `persistent_client_expiration`.
     pub fn at_most(self, limit: Option<Duration>) -> SessionExpiry {
         match (self, limit) {

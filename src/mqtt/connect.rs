@@ -100,7 +100,10 @@ fn decode_rest<'a>(
     let flags = reader.u8()?;
     // Clients of 3.1 set bits that nobody looked at; later versions say what is to be 0.
     if version != ProtocolVersion::V31 {
-        check_flags(fixed_flags, flags, version)?;
+        check_flags(fixed_flags, flags)?;
+    }
+    if flags & PASSWORD_FLAG != 0 && flags & USER_NAME_FLAG == 0 && !version.is_v5() {
+        return Err(DecodeError::Malformed("password without a user name")); // 3.1.1: [MQTT-3.1.2-22]
     }
     let keep_alive = reader.u16()?;
     let properties = read_properties(reader, version, Place::Packet(PacketType::Connect))?;
@@ -139,7 +142,7 @@ fn decode_rest<'a>(
     })
 }
 
-fn check_flags(fixed_flags: u8, flags: u8, version: ProtocolVersion) -> Result<(), DecodeError> {
+fn check_flags(fixed_flags: u8, flags: u8) -> Result<(), DecodeError> {
     if fixed_flags != 0 {
         return Err(DecodeError::Malformed("reserved flags in the fixed header"));
     }
@@ -148,9 +151,6 @@ fn check_flags(fixed_flags: u8, flags: u8, version: ProtocolVersion) -> Result<(
     }
     if flags & WILL_FLAG == 0 && flags & 0b0011_1000 != 0 {
         return Err(DecodeError::Malformed("will QoS or retain without a will")); // [MQTT-3.1.2-11]
-    }
-    if flags & PASSWORD_FLAG != 0 && flags & USER_NAME_FLAG == 0 && !version.is_v5() {
-        return Err(DecodeError::Malformed("password without a user name")); // 3.1.1: [MQTT-3.1.2-22]
     }
     Ok(())
 }
