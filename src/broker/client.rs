@@ -74,8 +74,7 @@ pub struct Link {
     pub timer: Option<TimerKey>,
     /// The client's Maximum Packet Size in bytes.
     pub packet_bytes_max: Option<NonZeroU32>,
-    /// How many PUBLISH packets of QoS 1 and 2 the client may have at a time: its Receive Maximum and
-    /// `max_inflight_messages`.
+    /// The client's Receive Maximum: how many PUBLISH packets of QoS 1 and 2 it takes at a time.
     pub window: u16,
     /// How many of these places are taken by what was sent on this connection (4.9).
     pub window_used: u16,

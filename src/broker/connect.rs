@@ -397,11 +397,6 @@ impl Broker {
             false => None,
         };
         let keep_alive = server_keep_alive.map_or(connect.keep_alive, |max| max.get());
-        let own_window = self
-            .config
-            .max_inflight_messages
-            .map_or(u16::MAX - 1, |max| max.get());
-
         let in_force = expiry.at_most(self.config.persistent_client_expiration);
         let client = &mut self.clients[key];
         client.session.expiry = in_force;
@@ -415,7 +410,7 @@ impl Broker {
         link.clean_start = connect.clean_start;
         link.keep_alive = keep_alive;
         link.packet_bytes_max = requested.packet_bytes_max;
-        link.window = requested.receive_maximum.min(own_window);
+        link.window = requested.receive_maximum;
         link.alias_maximum = match connect.version.is_v5() {
             true => requested.topic_alias_maximum.min(alias_maximum),
             false => 0,

@@ -7,7 +7,7 @@
 //!    `max_queued_messages` and `max_queued_bytes`, and answers stop its own reading (`Broker::is_congested`).
 
 use super::client::{Client, Link};
-use super::inflight::{Delivery, SubscriptionIdentifiers};
+use super::inflight::{Delivery, Inflight, SubscriptionIdentifiers};
 use super::message::{Publication, Tally, remaining_seconds};
 use super::session::Session;
 use super::statistics::Statistics;
@@ -400,17 +400,22 @@ fn backlog_is_full(link: &Link, config: &Config) -> bool {
             || link.outbox.copied_len() >= BACKLOG_BYTES_MAX)
 }
 
-/// Whether the window has a place for `delivery` [MQTT-3.3.4-9].
+/// Whether the client's window has a place for `delivery` [MQTT-3.3.4-9], and so have `max_inflight_messages` and
+/// `max_inflight_bytes`. These count every unfinished exchange; the window counts what this connection sent (4.9).
 fn has_room(session: &Session, link: &Link, delivery: &Delivery, config: &Config) -> bool {
-    let inflight = &session.inflight;
     if !link.unsent.is_empty() || link.window_used >= link.window {
         return false;
     }
+    let inflight = &session.inflight;
+    let messages_max = config
+        .max_inflight_messages
+        .map_or(Inflight::MAX, |max| max.get().into());
     let bytes = inflight.payload_bytes() + delivery.message.payload().len();
-    inflight.is_empty()
-        || config
-            .max_inflight_bytes
-            .is_none_or(|max| bytes <= max.get())
+    inflight.len() < messages_max.min(Inflight::MAX)
+        && (inflight.is_empty()
+            || config
+                .max_inflight_bytes
+                .is_none_or(|max| bytes <= max.get()))
 }
 
 /// Lets `delivery` wait, or drops it where the queue is full.

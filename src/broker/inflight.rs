@@ -81,15 +81,15 @@ impl Inflight {
         self.payload_bytes
     }
 
+    /// How many exchanges there may be: one fewer than Packet Identifiers, so that a free one is always found.
+    pub const MAX: usize = u16::MAX as usize - 1;
+
     /// Begins an exchange for `delivery` under a Packet Identifier that is not in use.
     ///
     /// # Panics
-    /// When all 65,535 are in use: the caller keeps to a window that is smaller.
+    /// When there are [`Inflight::MAX`] already: the caller looks first.
     pub fn begin(&mut self, delivery: Delivery) -> PacketId {
-        assert!(
-            self.exchanges.len() < usize::from(u16::MAX),
-            "a window is at most 65,534 exchanges"
-        );
+        assert!(self.len() < Inflight::MAX, "the caller keeps to the bound");
         while self.exchanges.contains_key(&self.next) {
             self.next = self.next.next();
         }
