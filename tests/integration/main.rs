@@ -11,4 +11,6 @@ mod harness;
 mod malformed;
 mod ping_disconnect;
 mod publish;
+mod retain;
 mod statements;
+mod subscribe;
