@@ -21,3 +21,6 @@ mod session;
 mod statements;
 mod sys;
 mod will;
+mod retain;
+mod statements;
+mod subscribe;

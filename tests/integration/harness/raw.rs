@@ -47,6 +47,11 @@ impl Raw {
         }
     }
 
+    /// The version that it speaks.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
     /// Sends a packet, or any bytes.
     ///
     /// The broker may have closed the connection already; that shows at the next `expect`.
