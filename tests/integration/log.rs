@@ -128,6 +128,24 @@ fn connections_with_user_name_will_and_session() {
     assert!(!log.broker.log_text().contains("secret"));
 }
 
+/// Bridges set the highest bit of the protocol level.
+#[test]
+fn bridges() {
+    let mut log = logged(&[]);
+    for (version, level, name) in [(Version::V31, 3, "MQIsdp"), (Version::V311, 4, "MQTT")] {
+        let bridge = connect("remote").protocol(name, 0x80 | level);
+        let client = log.broker.connect_with(version, bridge);
+        let peer = peer(&client);
+        log.skip_to(&format!(
+            "New bridge connected from {peer} as remote (p{level}, c1, k0)."
+        ));
+        drop(client);
+        log.skip_to(&format!(
+            "Client remote [{peer}] disconnected: connection closed by client."
+        ));
+    }
+}
+
 /// A client without an id goes by the one that it is given.
 #[test]
 fn a_client_without_an_id() {
