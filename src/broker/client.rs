@@ -86,8 +86,6 @@ pub struct Link {
     pub aliases: Option<Box<Aliases>>,
     /// How many Topic Aliases the client allows us.
     pub alias_maximum: u16,
-    /// Retained messages that are still to be sent for subscriptions just made.
-    pub replay: Option<Box<super::subscribe::Replay>>,
 }
 
 impl Link {
@@ -114,7 +112,6 @@ impl Link {
             unsent: Vec::new(),
             aliases: None,
             alias_maximum: 0,
-            replay: None,
         }
     }
 

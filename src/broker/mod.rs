@@ -302,7 +302,7 @@ impl Broker {
             link.outbox.recycle(&mut self.output.buffers);
             (link.answer_bytes, link.backlog) = (0, 0);
         }
-        if link.replay.is_some() {
+        if self.clients[key].session.replay.is_some() {
             self.replay(key, now);
         }
     }

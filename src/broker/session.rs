@@ -6,6 +6,7 @@
 
 use super::inflight::{Delivery, Inflight};
 use super::message::Message;
+use super::subscribe::Replay;
 use super::subscriptions::SubscriptionKey;
 use super::timers::{Time, TimerKey};
 use super::will::Will;
@@ -86,6 +87,8 @@ pub struct Session {
     pub queued_bytes: usize,
     /// QoS 2 messages received and not released.
     pub received: HashMap<PacketId, Received, foldhash::fast::RandomState>,
+    /// Retained messages that are still to be sent for subscriptions just made.
+    pub replay: Option<Box<Replay>>,
     /// The Will Message; it may outlive the Network Connection by the Will Delay Interval.
     pub will: Option<Box<Will>>,
     /// When the Will Message is to be published, without a Network Connection.
@@ -109,6 +112,7 @@ impl Session {
             queue: VecDeque::new(),
             queued_bytes: 0,
             received: HashMap::default(),
+            replay: None,
             will: None,
             will_due: None,
             ends: None,

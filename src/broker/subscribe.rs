@@ -3,7 +3,8 @@
 //! 1. The SUBACK stands in the outbox before the retained messages it leads to.
 //! 2. A replay is fed into the outbox as the client reads, so that 100,000 retained messages cost a list of references,
 //!    not their bytes; a subscription waits in it at most once.
-//! 3. What was replaced or cleared while it waited is not replayed: the client got the newer message as it came.
+//! 3. A replay belongs to the session: it goes on after a reconnect.
+//! 4. What was replaced or cleared while it waited is not replayed: the client got the newer message as it came.
 
 use super::client::{Client, ClientKey};
 use super::deliver::{accepts_now, send_delivery};
@@ -34,7 +35,7 @@ pub struct Replay {
     requested: BTreeSet<SubscriptionKey>,
     /// What the last look-up found and was not sent yet, the next one last.
     found: Vec<Rc<Message>>,
-    subscription: Option<Subscription>,
+    subscription: Option<(SubscriptionKey, Subscription)>,
     /// The state of the retained messages when `found` was looked up.
     changes: u64,
 }
@@ -112,7 +113,7 @@ impl Broker {
         let (place, is_new) =
             self.subscriptions
                 .subscribe(shared.filter, shared.group, subscription);
-        let Client { session, link } = &mut self.clients[key];
+        let session = &mut self.clients[key].session;
         session.subscriptions.insert(place);
         let (name, qos) = (&session.client_id, options.qos() as u8);
         log::debug!("\t{filter} (QoS {qos})");
@@ -123,12 +124,8 @@ impl Broker {
             RetainHandling::DoNotSend => false,
         };
         // A shared subscription gets no retained messages at its beginning (4.8.2).
-        if wants_retained
-            && shared.group.is_none()
-            && !self.retained.is_empty()
-            && let Some(link) = link
-        {
-            let replay = link.replay.get_or_insert_default();
+        if wants_retained && shared.group.is_none() && !self.retained.is_empty() {
+            let replay = session.replay.get_or_insert_default();
             if replay.requested.insert(place) {
                 replay.requests.push_back(place);
             }
@@ -188,35 +185,30 @@ impl Broker {
         if !session.subscriptions.remove(&place) {
             return Ok(false);
         }
+        if let Some(replay) = &mut session.replay {
+            replay.forget(place);
+        }
         self.subscriptions.remove(place, key.0);
         Ok(true)
     }
 
     /// Feeds retained messages into the outbox of `key` until it holds enough, or the window is full, or all are there.
     pub(super) fn replay(&mut self, key: ClientKey, now: Time) {
-        let client = &mut self.clients[key];
-        let Some(link) = &mut client.link else {
+        let Client { session, link } = &mut self.clients[key];
+        let (Some(link), Some(mut replay)) = (link, session.replay.take()) else {
             return;
         };
-        let Some(mut replay) = link.replay.take() else {
-            return;
-        };
-        while let Some(link) = &mut client.link
-            && link.outbox.len() < REPLAY_OUTBOX_BYTES
-        {
-            let Some(message) = replay.found.last() else {
-                if !replay.look_up(
+        while link.outbox.len() < REPLAY_OUTBOX_BYTES {
+            let Some((message, subscription)) = replay.next() else {
+                match replay.look_up(
                     key,
                     &self.subscriptions,
                     &self.retained,
                     self.retained_changes,
                 ) {
-                    return;
+                    true => continue,
+                    false => return,
                 }
-                continue;
-            };
-            let Some(subscription) = replay.subscription else {
-                return;
             };
             let is_current = replay.changes == self.retained_changes
                 || self
@@ -230,23 +222,27 @@ impl Broker {
                     false => message.qos().min(subscription.options.qos()),
                 },
                 retain: true, // [MQTT-3.3.1-8]
-                identifiers: identifier_of(&subscription),
+                identifiers: identifier_of(subscription),
             };
             if is_current {
-                if !accepts_now(&client.session, link, &delivery, &self.config) {
+                if !accepts_now(session, link, &delivery, &self.config) {
                     break;
                 }
-                send_delivery(&mut client.session, link, delivery, &mut self.output, now);
+                send_delivery(session, link, delivery, &mut self.output, now);
             }
             replay.found.pop();
         }
-        if let Some(link) = &mut client.link {
-            link.replay = Some(replay);
-        }
+        session.replay = Some(replay);
     }
 }
 
 impl Replay {
+    /// The next message, and the subscription it is for.
+    fn next(&self) -> Option<(&Rc<Message>, &Subscription)> {
+        let (_, subscription) = self.subscription.as_ref()?;
+        Some((self.found.last()?, subscription))
+    }
+
     /// Looks up the retained messages of the next subscription in line. `false` means that there is none.
     fn look_up(
         &mut self,
@@ -258,8 +254,11 @@ impl Replay {
         let Some(place) = self.requests.pop_front() else {
             return false;
         };
-        self.requested.remove(&place);
-        self.subscription = subscriptions.get(place, key.0).copied();
+        if !self.requested.remove(&place) {
+            return true;
+        }
+        let subscription = subscriptions.get(place, key.0);
+        self.subscription = subscription.map(|&subscription| (place, subscription));
         if self.subscription.is_some() {
             self.changes = changes;
             let filter = subscriptions.filter_of(place);
@@ -269,6 +268,18 @@ impl Replay {
             self.found.reverse();
         }
         true
+    }
+
+    /// The client has unsubscribed: nothing more is to be sent for this [MQTT-3.10.4-2].
+    fn forget(&mut self, place: SubscriptionKey) {
+        self.requested.remove(&place);
+        if self
+            .subscription
+            .as_ref()
+            .is_some_and(|(current, _)| *current == place)
+        {
+            self.found.clear();
+        }
     }
 }
 
