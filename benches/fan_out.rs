@@ -24,7 +24,7 @@ fn broker(subscribers: u32, version: ProtocolVersion, qos: QoS) -> Broker {
         "listener 1883\nallow_anonymous true\nsys_interval 0\nmax_inflight_messages 0\n",
     );
     let config = config.expect("a good configuration");
-    let mut broker = Broker::new(config, Time::ZERO, Duration::ZERO, 1);
+    let mut broker = Broker::new(config, Time::ZERO, Duration::ZERO, Box::new(|| 1));
     for index in 0..=subscribers {
         let connection = ConnectionKey {
             index,
@@ -76,13 +76,15 @@ fn handle(broker: &mut Broker, connection: ConnectionKey, bytes: &[u8]) {
 fn flush(broker: &mut Broker, dirty: &mut Vec<ConnectionKey>) {
     broker.take_dirty(dirty);
     for connection in dirty.drain(..) {
+        let mut sent = 0;
         if let Some(outbox) = broker.outbox(connection) {
             let mut slices = [IoSlice::new(&[]); 64];
             let count = outbox.slices(&mut slices);
             black_box(&slices[..count]);
-            outbox.advance(outbox.len());
+            sent = outbox.len();
+            outbox.advance(sent);
         }
-        broker.flushed(connection, Time::ZERO);
+        broker.flushed(connection, sent, Time::ZERO);
     }
 }
 

@@ -142,7 +142,7 @@ impl Driver {
         let config = Config::from_text("test.conf", "listener 1883\nallow_anonymous true\n");
         let config = config.expect("it is good");
         Driver {
-            broker: Broker::new(config, Time::ZERO, Duration::ZERO, 1),
+            broker: Broker::new(config, Time::ZERO, Duration::ZERO, Box::new(|| 1)),
             dirty: Vec::new(),
             now: Time::ZERO,
             connections: 0,
@@ -191,6 +191,7 @@ impl Driver {
                 .broker
                 .outbox(connection)
                 .expect("nothing disconnected it");
+            let waiting = outbox.len();
             while !outbox.is_empty() {
                 let mut slices = [IoSlice::new(&[]); SLICES_MAX];
                 let n = outbox.slices(&mut slices);
@@ -198,7 +199,7 @@ impl Driver {
                 outbox.advance(taken);
                 self.bytes_sent += taken;
             }
-            self.broker.flushed(connection, self.now);
+            self.broker.flushed(connection, waiting, self.now);
         }
         assert!(self.broker.take_closing().is_none());
         self.now = self.now + Duration::from_millis(1);

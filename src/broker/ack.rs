@@ -5,7 +5,7 @@
 //! 2. As sender: PUBREC without error releases the message and keeps the identifier; a PUBREC with an error, PUBACK and
 //!    PUBCOMP finish the exchange.
 
-use super::client::{ClientKey, Link};
+use super::client::{Client, ClientKey, Link};
 use super::deliver::Output;
 use super::message::Publication;
 use super::timers::Time;
@@ -28,7 +28,7 @@ impl Broker {
             Some(_) => {
                 self.finish(key, packet_id, now);
             }
-            None => warn_unknown("PUBACK", &client.session.client_id, packet_id),
+            None => warn_unknown("PUBACK", client, packet_id),
         }
         Ok(())
     }
@@ -51,7 +51,7 @@ impl Broker {
                 true
             }
             None => {
-                warn_unknown("PUBREC", &client.session.client_id, packet_id);
+                warn_unknown("PUBREC", client, packet_id);
                 // Nothing to release where the receiver did not take the message either.
                 if ack.reason_code.is_error() {
                     return Ok(());
@@ -90,7 +90,7 @@ impl Broker {
             Some(_) => {
                 self.finish(key, packet_id, now);
             }
-            None => warn_unknown("PUBCOMP", &client.session.client_id, packet_id),
+            None => warn_unknown("PUBCOMP", client, packet_id),
         }
         Ok(())
     }
@@ -98,10 +98,11 @@ impl Broker {
     /// An exchange is finished, which makes room for what waits.
     fn finish(&mut self, key: ClientKey, packet_id: PacketId, now: Time) {
         let client = &mut self.clients[key];
-        client.session.inflight.finish(packet_id);
+        let exchange = client.session.inflight.finish(packet_id);
         if let Some(link) = &mut client.link {
-            // Below 0 it would go where an earlier connection sent the PUBLISH (4.9).
-            link.window_used = link.window_used.saturating_sub(1);
+            if exchange.is_some_and(|exchange| exchange.takes_place()) {
+                link.window_used -= 1;
+            }
             if !link.unsent.is_empty() {
                 link.unsent.retain(|&unsent| unsent != packet_id);
             }
@@ -166,9 +167,15 @@ pub(super) fn send_pubrel(name: &str, link: &mut Link, output: &mut Output, pack
     });
 }
 
+/// Says so once for each connection: a client that is out of step may well be so for every message.
 #[cold]
-fn warn_unknown(packet: &str, name: &str, packet_id: PacketId) {
-    log::warn!(
-        "Warning: Received {packet} from {name} for an unknown packet identifier {packet_id}."
-    );
+fn warn_unknown(packet: &str, client: &mut Client, packet_id: PacketId) {
+    let name = &client.session.client_id;
+    if let Some(link) = &mut client.link
+        && !std::mem::replace(&mut link.warned_of_unknown, true)
+    {
+        log::warn!(
+            "Warning: Received {packet} from {name} for an unknown packet identifier {packet_id}."
+        );
+    }
 }

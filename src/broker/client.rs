@@ -18,6 +18,7 @@ use std::hash::BuildHasher;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
+use std::rc::Rc;
 
 /// Names a slot. It says nothing of who lives there; whoever keeps one lets go of it when the session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,18 +55,21 @@ pub struct Link {
     pub version: Option<ProtocolVersion>,
     /// Whether the client said that it is a bridge.
     pub is_bridge: bool,
-    /// Whether this connection began with Clean Start.
-    pub clean_start: bool,
     /// Whether it waits in [`Output`] for a flush.
     pub is_dirty: bool,
     /// Whether so much waits that it should be flushed before the turn ends.
     pub is_urgent: bool,
     /// Bytes to be sent.
     pub outbox: Outbox,
-    /// Bytes of answers (everything but PUBLISH) put into the outbox while the socket would not take more.
+    /// Bytes of answers (everything but PUBLISH) that wait because the socket would not take more. An estimate: what is
+    /// sent in part takes its part of them along.
     pub answer_bytes: u32,
-    /// PUBLISH packets of QoS 0 put into the outbox while the socket would not take more.
+    /// PUBLISH packets that wait because the socket would not take more; the same estimate.
     pub backlog: u32,
+    /// Whether the log was told of an acknowledgement for nothing.
+    pub warned_of_unknown: bool,
+    /// Whether the log was told that the client exceeds our Receive Maximum.
+    pub warned_of_quota: bool,
     /// Keep Alive in force, in seconds; 0 for none.
     pub keep_alive: u16,
     /// When the last packet came.
@@ -96,12 +100,13 @@ impl Link {
             peer,
             version: None,
             is_bridge: false,
-            clean_start: true,
             is_dirty: false,
             is_urgent: false,
             outbox: Outbox::new(),
             answer_bytes: 0,
             backlog: 0,
+            warned_of_unknown: false,
+            warned_of_quota: false,
             keep_alive: 0,
             last_packet: now,
             timer: None,
@@ -126,6 +131,15 @@ impl Link {
         self.version().is_v5()
     }
 
+    /// The socket took `sent` bytes of the outbox; the rest waits on.
+    pub fn sent(&mut self, sent: usize) {
+        let rest = self.outbox.len();
+        // Without an entry for each packet nobody knows which ones were sent: their share of the bytes is near enough.
+        let share =
+            |count: u32| (u64::from(count) * rest as u64 / (rest + sent).max(1) as u64) as u32;
+        (self.answer_bytes, self.backlog) = (share(self.answer_bytes), share(self.backlog));
+    }
+
     /// Encodes an answer into the outbox.
     pub fn answer(&mut self, output: &mut Output, encode: impl FnOnce(&mut Vec<u8>)) {
         output.statistics.messages_sent += 1;
@@ -144,7 +158,7 @@ impl Link {
 #[derive(Debug, Default)]
 pub struct Aliases {
     /// What the client's aliases stand for; alias 1 is at 0.
-    pub received: Vec<Option<Box<str>>>,
+    pub received: Vec<Option<Rc<str>>>,
     /// What we told the client, by topic.
     pub sent: HashMap<Box<str>, u16, RandomState>,
 }
@@ -317,6 +331,11 @@ impl Clients {
     /// The slot, if there is one.
     pub fn get(&self, key: ClientKey) -> Option<&Client> {
         self.slots.get(key.0 as usize)
+    }
+
+    /// The slot, if there is one.
+    pub fn get_mut(&mut self, key: ClientKey) -> Option<&mut Client> {
+        self.slots.get_mut(key.0 as usize)
     }
 
     /// All slots.

@@ -141,7 +141,6 @@ impl Requested {
 impl Broker {
     /// A connection was accepted.
     pub fn attach(&mut self, connection: ConnectionKey, peer: Peer, now: Time) {
-        self.output.statistics.sockets += 1;
         let key = self.clients.attach(Link::new(connection, peer, now));
         let timer = self.timers.insert(now + CONNECT_TIMEOUT, Timer::Link(key));
         if let Some(link) = &mut self.clients[key].link {
@@ -302,7 +301,7 @@ impl Broker {
 
     fn assign_client_id(&mut self, key: ClientKey) -> String {
         loop {
-            let (high, low) = (self.random.next(), self.random.next());
+            let (high, low) = ((self.random)(), (self.random)());
             let client_id = format!(
                 "{}{:08X}-{:04X}-{:04X}-{:04X}-{:012X}",
                 self.listener_of(key).auto_id_prefix,
@@ -407,7 +406,6 @@ impl Broker {
         let link = client.link.as_mut().expect("CONNECT came on a link");
         link.version = Some(connect.version);
         link.is_bridge = connect.is_bridge;
-        link.clean_start = connect.clean_start;
         link.keep_alive = keep_alive;
         link.packet_bytes_max = requested.packet_bytes_max;
         link.window = requested.receive_maximum;
@@ -481,7 +479,7 @@ impl Broker {
             let kind = if link.is_bridge { "bridge" } else { "client" };
             let (peer, name) = (link.peer, &client.session.client_id);
             let (version, clean) = (connect.version as u8, u8::from(connect.clean_start));
-            let keep_alive = connect.keep_alive;
+            let keep_alive = link.keep_alive;
             let user_name = connect
                 .user_name
                 .map(|name| format!(", u'{name}'"))

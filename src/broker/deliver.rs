@@ -11,10 +11,12 @@ use super::inflight::{Delivery, Inflight, SubscriptionIdentifiers};
 use super::message::{Publication, Tally, remaining_seconds};
 use super::session::Session;
 use super::statistics::Statistics;
+use super::subscriptions::Subscription;
 use super::timers::Time;
 use crate::buffer::{BufferPool, ConnectionKey, Outbox};
 use crate::config::Config;
 use crate::config::log_target::NOTICE;
+use crate::mqtt::primitive::VARIABLE_BYTE_INTEGER_MAX;
 use crate::mqtt::{PacketId, ProtocolVersion, PublishHeader, QoS, SubscriptionOptions};
 use std::rc::Rc;
 
@@ -25,7 +27,11 @@ const PAYLOAD_SHARED_BYTES_MIN: usize = 1024;
 /// An outbox that holds this much is flushed before the turn ends, so that one turn's burst does not pile up memory.
 const OUTBOX_URGENT_BYTES: usize = 256 * 1024;
 
-/// What a client that does not read may hold of copied QoS 0 messages, in bytes, whatever `max_queued_messages` says.
+/// The largest Remaining Length and the longest fixed header in front of it, in bytes (2.1.4).
+const PACKET_BYTES_MAX: usize = VARIABLE_BYTE_INTEGER_MAX as usize + 5;
+
+/// Above this much in the outbox of a client that does not read, QoS 0 is dropped whatever `max_queued_messages` says; in
+/// bytes, payloads that are shared with others included.
 const BACKLOG_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// A connection that ends, and the last bytes for it.
@@ -73,6 +79,7 @@ impl Output {
     pub fn begin_publication(&mut self, publication: &Publication<'_>, receivers: usize) {
         self.layouts.made = [None; LAYOUTS];
         self.layouts.bytes.clear();
+        self.layouts.has_one_receiver = receivers == 1;
         let is_shared = receivers > 1 || publication.qos != QoS::AtMostOnce;
         self.layouts.share_payload =
             is_shared && publication.payload.len() >= PAYLOAD_SHARED_BYTES_MIN;
@@ -88,6 +95,8 @@ struct Layouts {
     made: [Option<Layout>; LAYOUTS],
     /// Whether outboxes refer to the payload; then the layouts end where it begins.
     share_payload: bool,
+    /// Whether nobody else could use an encoding.
+    has_one_receiver: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -149,6 +158,26 @@ pub struct Wanted {
     pub identifiers: SubscriptionIdentifiers,
 }
 
+/// The Subscription Identifiers of `subscriptions`, those that have one [MQTT-3.3.4-3], [MQTT-3.3.4-4].
+#[inline]
+pub fn identifiers_of<'a>(
+    subscriptions: impl IntoIterator<Item = &'a Subscription>,
+) -> SubscriptionIdentifiers {
+    let identifiers = subscriptions
+        .into_iter()
+        .map(|subscription| subscription.identifier);
+    identifiers.filter(|&identifier| identifier != 0).collect()
+}
+
+/// The QoS at which a message published with `published` goes to a subscription with `options` [MQTT-3.8.4-8].
+#[inline]
+pub fn effective_qos(published: QoS, options: SubscriptionOptions, config: &Config) -> QoS {
+    match config.upgrade_outgoing_qos {
+        true => options.qos(),
+        false => published.min(options.qos()),
+    }
+}
+
 /// Delivers `publication` to `client`, whose subscription matched: the layouts of `output` belong to it.
 #[inline]
 pub fn deliver(
@@ -159,16 +188,18 @@ pub fn deliver(
     config: &Config,
     now: Time,
 ) {
-    let qos = match config.upgrade_outgoing_qos {
-        true => wanted.options.qos(),
-        false => publication.qos.min(wanted.options.qos()),
-    };
+    let qos = effective_qos(publication.qos, wanted.options, config);
     let Client { session, link } = client;
     let mut link = link.as_mut().filter(|link| link.version.is_some());
     let is_bridge = link.as_ref().is_some_and(|link| link.is_bridge);
     let retain = publication.retain && (wanted.options.retain_as_published() || is_bridge);
     if qos == QoS::AtMostOnce {
         match link {
+            // What is sent now must not pass what an absence left in the queue [MQTT-4.6.0-6].
+            Some(_) if config.queue_qos0_messages && !session.queue.is_empty() => {
+                let delivery = Delivery::new(publication, qos, retain, wanted.identifiers, output);
+                enqueue(session, delivery, output, config, now);
+            }
             Some(link) if backlog_is_full(link, config) => drop_publication(session, output),
             Some(link) => {
                 let copy = Copy {
@@ -248,7 +279,8 @@ impl Copy<'_> {
         output: &mut Output,
         now: Time,
     ) -> bool {
-        if link.alias_maximum > 0 || !self.identifiers.is_empty() {
+        let has_own_properties = link.alias_maximum > 0 || !self.identifiers.is_empty();
+        if has_own_properties || output.layouts.has_one_receiver {
             return self.encode_alone(publication, name, false, link, output, now);
         }
         let version = link.version();
@@ -383,8 +415,10 @@ fn alias_for(link: &Link, topic: &str) -> (Option<u16>, bool) {
 
 #[inline]
 fn fits(link: &Link, packet_bytes: usize) -> bool {
-    link.packet_bytes_max
-        .is_none_or(|max| packet_bytes <= max.get() as usize)
+    let limit = link
+        .packet_bytes_max
+        .map_or(PACKET_BYTES_MAX, |max| max.get() as usize);
+    packet_bytes <= limit.min(PACKET_BYTES_MAX)
 }
 
 /// Whether the client has not read so much that QoS 0 is not kept for it any more.
@@ -397,7 +431,7 @@ fn backlog_is_full(link: &Link, config: &Config) -> bool {
             || config
                 .max_queued_bytes
                 .is_some_and(|max| link.outbox.len() >= max.get())
-            || link.outbox.copied_len() >= BACKLOG_BYTES_MAX)
+            || link.outbox.len() >= BACKLOG_BYTES_MAX)
 }
 
 /// Whether the client's window has a place for `delivery` [MQTT-3.3.4-9], and so have `max_inflight_messages` and
@@ -427,7 +461,12 @@ fn enqueue(
     now: Time,
 ) {
     if !queue_accepts(session, &delivery, config) {
-        session.drop_expired(now);
+        if session
+            .earliest_expiry
+            .is_some_and(|earliest| earliest <= now)
+        {
+            session.drop_expired(now);
+        }
         if !queue_accepts(session, &delivery, config) {
             return drop_publication(session, output);
         }
@@ -528,6 +567,7 @@ pub fn send_delivery(
 /// Sends everything again that the client has not acknowledged: PUBLISH with DUP as far as the window allows, and PUBREL,
 /// which no window holds back [MQTT-3.3.4-10], in the order of first sending [MQTT-4.4.0-1], [MQTT-4.6.0-1].
 pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
+    session.inflight.begin_connection();
     for packet_id in session.inflight.in_order() {
         match session.inflight.get_mut(packet_id) {
             Some(exchange) if exchange.delivery.is_none() => {
@@ -559,6 +599,7 @@ fn resend(session: &mut Session, link: &mut Link, output: &mut Output, now: Time
             packet_id: Some(packet_id),
             identifiers: &delivery.identifiers,
         };
+        session.inflight.take_place(packet_id);
         let mut publication = Publication::of(&delivery.message);
         if !copy.encode_alone(
             &mut publication,

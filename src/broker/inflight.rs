@@ -34,6 +34,8 @@ pub struct Exchange {
     sequence: u64,
     qos: QoS,
     payload_bytes: usize,
+    /// Whether its PUBLISH was sent on this connection and so takes a place in the client's window.
+    takes_place: bool,
     /// What was sent, until PUBREC hands it over; `None` is the wait for PUBCOMP.
     pub delivery: Option<Delivery>,
 }
@@ -42,6 +44,11 @@ impl Exchange {
     /// The QoS of the PUBLISH.
     pub fn qos(&self) -> QoS {
         self.qos
+    }
+
+    /// Whether it takes a place in the window of this connection [MQTT-3.3.4-9].
+    pub fn takes_place(&self) -> bool {
+        self.takes_place
     }
 }
 
@@ -102,10 +109,25 @@ impl Inflight {
             sequence: self.sequence,
             qos: delivery.qos,
             payload_bytes,
+            takes_place: true,
             delivery: Some(delivery),
         };
         self.exchanges.insert(packet_id, exchange);
         packet_id
+    }
+
+    /// A new connection: none of the exchanges takes a place in its window yet.
+    pub fn begin_connection(&mut self) {
+        self.exchanges
+            .values_mut()
+            .for_each(|exchange| exchange.takes_place = false);
+    }
+
+    /// The PUBLISH under `packet_id` is sent again.
+    pub fn take_place(&mut self, packet_id: PacketId) {
+        if let Some(exchange) = self.exchanges.get_mut(&packet_id) {
+            exchange.takes_place = true;
+        }
     }
 
     /// Uses up an identifier for a message that will not be sent after all, as Mosquitto does.

@@ -167,14 +167,10 @@ impl<'a> Publication<'a> {
     }
 }
 
-/// Seconds left of a Message Expiry Interval, to be sent on [MQTT-3.3.2-6]; a part of a second counts as one, so that a
-/// message that still lives never leaves with 0.
+/// Seconds left of a Message Expiry Interval, to be sent on [MQTT-3.3.2-6]; a part of a second counts as one, so that
+/// nothing leaves with 0.
 pub fn remaining_seconds(expires: Option<Time>, now: Time) -> Option<u32> {
     let left = expires?.saturating_sub(now);
-    Some(
-        left.as_millis()
-            .div_ceil(1000)
-            .try_into()
-            .unwrap_or(u32::MAX),
-    )
+    let seconds = left.as_millis().div_ceil(1000).max(1);
+    Some(seconds.try_into().unwrap_or(u32::MAX))
 }

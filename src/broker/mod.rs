@@ -5,7 +5,8 @@
 //!
 //! 1. [`attach`](Broker::attach) a connection, [`handle`](Broker::handle) its packets or [`reject`](Broker::reject) what is
 //!    none, [`detach`](Broker::detach) it when its socket is gone;
-//! 2. [`tick`](Broker::tick) at [`next_deadline`](Broker::next_deadline) or later;
+//! 2. [`tick`](Broker::tick) at [`next_deadline`](Broker::next_deadline) or later, and
+//!    [`resume_replays`](Broker::resume_replays) once a turn;
 //! 3. send what [`outbox`](Broker::outbox) holds for each connection of [`take_dirty`](Broker::take_dirty), tell
 //!    [`flushed`](Broker::flushed), and close what [`take_closing`](Broker::take_closing) names.
 //!
@@ -21,6 +22,7 @@ mod inflight;
 mod levels;
 pub mod message;
 mod publish;
+mod replay;
 mod retain;
 pub mod retained;
 mod session;
@@ -37,7 +39,9 @@ pub use deliver::{Farewell, Output};
 
 use crate::buffer::{BufferPool, ConnectionKey, Outbox};
 use crate::config::{Config, Listener};
-use crate::mqtt::{self, DecodeError, Limits, Packet, ProtocolVersion, ReasonCode, disconnect};
+use crate::mqtt::{
+    self, DecodeError, Limits, Packet, Property, ProtocolVersion, ReasonCode, disconnect,
+};
 use client::{ClientKey, Clients};
 use message::Tally;
 use retain::RetainedMessage;
@@ -75,16 +79,7 @@ impl Fault {
 
 impl From<DecodeError> for Fault {
     fn from(error: DecodeError) -> Fault {
-        let what = match error {
-            DecodeError::Malformed(what)
-            | DecodeError::Protocol(what)
-            | DecodeError::Connect(_, what) => what,
-            DecodeError::TooLarge => "packet above the maximum packet size",
-            DecodeError::TopicAliasInvalid => "topic alias 0",
-            DecodeError::NotConnect(_) => "first packet not CONNECT",
-            DecodeError::UnsupportedVersion(_) => "unsupported protocol version",
-        };
-        Fault::new(error.into(), what)
+        Fault::new(error.into(), error.what())
     }
 }
 
@@ -101,19 +96,8 @@ enum Timer {
     Sys,
 }
 
-/// Numbers that nobody can guess who does not know the seed, and that come again from the same seed (SplitMix64).
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
-        mixed ^ mixed >> 31
-    }
-}
+/// Where numbers come from that peers must not be able to guess.
+pub type Random = Box<dyn FnMut() -> u64>;
 
 /// A server's rules and state.
 pub struct Broker {
@@ -129,14 +113,19 @@ pub struct Broker {
     tally: Rc<Tally>,
     sys: sys::Sys,
     random: Random,
+    /// Clients whose replay goes on next turn.
+    replaying: Vec<ClientKey>,
+    /// How many nodes of `retained` may still be looked at in this turn.
+    look_up_budget: usize,
     /// Memory for what one call puts together and drops.
     scratch: Vec<u8>,
 }
 
 impl Broker {
-    /// A broker without clients. `now` is its first moment, `unix_time` what a wall clock shows then, for aligning $SYS;
-    /// `seed` makes the identifiers that clients are given.
-    pub fn new(config: Config, now: Time, unix_time: Duration, seed: u64) -> Broker {
+    /// A broker without clients. `now` is its first moment, `unix_time` what a wall clock shows then, for aligning $SYS.
+    /// `random` makes the identifiers that clients are given, and the seed of the hash tables.
+    pub fn new(config: Config, now: Time, unix_time: Duration, mut random: Random) -> Broker {
+        let seed = random();
         let output = Output::default();
         let mut broker = Broker {
             config,
@@ -149,7 +138,9 @@ impl Broker {
             tally: Rc::clone(&output.tally),
             output,
             sys: sys::Sys::new(now, unix_time),
-            random: Random(seed),
+            random,
+            replaying: Vec::new(),
+            look_up_budget: replay::NODES_PER_TURN,
             scratch: Vec::new(),
         };
         broker.start_sys(now);
@@ -196,8 +187,7 @@ impl Broker {
             Packet::Pingreq => self.ping(key),
             Packet::Connect(connect) => self.connect(key, connect, now),
             Packet::Disconnect(disconnect) => self.disconnect(key, disconnect, now),
-            // [MQTT-4.12.0-7]: without an Authentication Method in CONNECT there is nothing to go on with.
-            Packet::Auth(_) => Err(Fault::protocol("AUTH without an authentication method")),
+            Packet::Auth(auth) => self.auth(key, auth),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
                 Err(Fault::protocol("packet that only a server sends"))
             }
@@ -214,6 +204,20 @@ impl Broker {
         log::debug!("Sending PINGRESP to {name}");
         self.answer(key, |_, out| out.extend_from_slice(&disconnect::PINGRESP));
         Ok(())
+    }
+
+    /// AUTH: no CONNECT with an Authentication Method is accepted, so there is nothing to go on with [MQTT-4.12.0-7].
+    fn auth(&self, key: ClientKey, auth: mqtt::Auth<'_>) -> Result<(), Fault> {
+        let method = auth.properties.iter().find_map(|property| match property {
+            Property::AuthenticationMethod(method) => Some(method),
+            _ => None,
+        });
+        let (name, code) = (&self.clients[key].session.client_id, auth.reason_code as u8);
+        log::debug!(
+            "Received AUTH from {name} (rc{code}, {})",
+            method.unwrap_or_default()
+        );
+        Err(Fault::protocol("AUTH without an authentication method"))
     }
 
     /// Encodes an answer for `key`, if it has a connection.
@@ -243,7 +247,7 @@ impl Broker {
         if mqtt::topic::matches("$SYS/broker/connection/+/state", topic) {
             return true;
         }
-        !(topic.starts_with("$SYS/") || topic.starts_with("$CONTROL/"))
+        !(topic.starts_with("$SYS") || topic.starts_with("$CONTROL/"))
     }
 
     fn listener_of(&self, key: ClientKey) -> &Listener {
@@ -262,9 +266,10 @@ impl Broker {
         })
     }
 
-    /// Whether anything waits to be flushed or closed.
+    /// Whether there is work for another turn at once.
     pub fn has_output(&self) -> bool {
-        !self.output.dirty.is_empty() || !self.output.closing.is_empty()
+        let output = &self.output;
+        !output.dirty.is_empty() || !output.closing.is_empty() || !self.replaying.is_empty()
     }
 
     /// The connections that something was queued for since the last call, each once, appended to `list`.
@@ -290,17 +295,33 @@ impl Broker {
         Some(&mut link.outbox)
     }
 
-    /// The outbox of `connection` was sent, as far as the socket took it.
-    pub fn flushed(&mut self, connection: ConnectionKey, now: Time) {
+    /// Bytes came on `connection` of a packet that is not whole yet. A large packet on a slow link may take longer than
+    /// Keep Alive, and who sends it is alive; Mosquitto sees it so too.
+    pub fn touch(&mut self, connection: ConnectionKey, now: Time) {
+        if let Some(key) = self.clients.by_connection(connection)
+            && let Some(link) = &mut self.clients[key].link
+        {
+            link.last_packet = now;
+        }
+    }
+
+    /// The socket took `sent` bytes of the outbox of `connection`.
+    pub fn flushed(&mut self, connection: ConnectionKey, sent: usize, now: Time) {
         let Some(key) = self.clients.by_connection(connection) else {
             return;
         };
-        let Some(link) = &mut self.clients[key].link else {
+        let client = &mut self.clients[key];
+        let Some(link) = &mut client.link else {
             return;
         };
+        if sent > 0 && link.answer_bytes > ANSWER_BYTES_MAX {
+            // Its packets wait unread because of us; that it reads is all there is to see of its life.
+            link.last_packet = now;
+        }
+        link.sent(sent);
         if link.outbox.is_empty() {
             link.outbox.recycle(&mut self.output.buffers);
-            (link.answer_bytes, link.backlog) = (0, 0);
+            client.session.is_dropping = false;
         }
         if self.clients[key].session.replay.is_some() {
             self.replay(key, now);

@@ -3,9 +3,8 @@
 //! 1. A message is acknowledged after it was routed (QoS 1) or stored (QoS 2), in the same turn.
 //! 2. Routing visits each matching subscription once and allocates nothing unless somebody has to keep the message.
 
-use super::client::{Aliases, ClientKey, Link};
-use super::deliver::{Wanted, deliver};
-use super::inflight::SubscriptionIdentifiers;
+use super::client::{ClientKey, Link};
+use super::deliver::{Wanted, deliver, identifiers_of};
 use super::message::Publication;
 use super::session::Received;
 use super::subscriptions::Subscription;
@@ -45,68 +44,67 @@ impl Broker {
     ) -> Result<(), Fault> {
         let mut scratch = std::mem::take(&mut self.scratch);
         let properties = PublishProperties::split(publish.properties, &mut scratch);
-        let seconds = properties.message_expiry_seconds;
+        let result = self.publish_split(key, publish, properties, now);
+        self.scratch = scratch;
+        result
+    }
+
+    fn publish_split(
+        &mut self,
+        key: ClientKey,
+        publish: Publish<'_>,
+        properties: PublishProperties<'_>,
+        now: Time,
+    ) -> Result<(), Fault> {
         if properties.has_subscription_identifier {
             // [MQTT-3.3.4-6]
             return Err(Fault::protocol("subscription identifier from a client"));
         }
         let alias_topic;
         let topic = match properties.topic_alias {
-            Some(alias) if publish.topic.is_empty() => {
-                alias_topic = self.topic_of_alias(key, alias)?;
-                &alias_topic
-            }
             Some(alias) => {
-                self.set_alias(key, alias, publish.topic)?;
-                publish.topic
+                alias_topic = self.topic_of_alias(key, alias, publish.topic)?;
+                &alias_topic
             }
             None => publish.topic,
         };
         let mut publication = Publication::new(topic, publish.payload, publish.qos, publish.retain);
         publication.passed_on = properties.passed_on;
-        publication.expires = seconds.map(|seconds| now + Duration::from_secs(seconds.into()));
-        let result = self.receive(key, &publish, publication, now);
-        self.scratch = scratch;
-        result
+        // 0 leaves no time for anything; Mosquitto takes it for no expiry, and so do we.
+        let expiry = properties
+            .message_expiry_seconds
+            .filter(|&seconds| seconds > 0);
+        publication.expires = expiry.map(|seconds| now + Duration::from_secs(seconds.into()));
+        self.receive(key, &publish, publication, now)
     }
 
-    fn set_alias(&mut self, key: ClientKey, alias: u16, topic: &str) -> Result<(), Fault> {
-        let maximum = self.listener_of(key).max_topic_alias;
-        if alias > maximum {
+    /// The topic that `alias` stands for, after it was set to `topic` where that is not empty (3.3.2.3.4).
+    fn topic_of_alias(
+        &mut self,
+        key: ClientKey,
+        alias: u16,
+        topic: &str,
+    ) -> Result<Rc<str>, Fault> {
+        if alias > self.listener_of(key).max_topic_alias {
             // [MQTT-3.3.2-9]
-            return Err(Fault::new(
-                ReasonCode::TopicAliasInvalid,
-                "topic alias above the maximum",
-            ));
+            let what = "topic alias above the maximum";
+            return Err(Fault::new(ReasonCode::TopicAliasInvalid, what));
         }
-        let Some(link) = &mut self.clients[key].link else {
-            return Ok(());
-        };
-        let aliases = link.aliases.get_or_insert_with(Box::<Aliases>::default);
+        let link = self.clients[key]
+            .link
+            .as_mut()
+            .expect("PUBLISH came on a link");
+        let received = &mut link.aliases.get_or_insert_default().received;
         let index = usize::from(alias) - 1;
-        if aliases.received.len() <= index {
-            aliases.received.resize(index + 1, None);
+        if received.len() <= index {
+            received.resize(index + 1, None);
         }
-        let known = &mut aliases.received[index];
-        if known.as_deref() != Some(topic) {
+        let known = &mut received[index];
+        if !topic.is_empty() && known.as_deref() != Some(topic) {
             *known = Some(topic.into());
         }
-        Ok(())
-    }
-
-    fn topic_of_alias(&self, key: ClientKey, alias: u16) -> Result<Box<str>, Fault> {
-        if alias > self.listener_of(key).max_topic_alias {
-            return Err(Fault::new(
-                ReasonCode::TopicAliasInvalid,
-                "topic alias above the maximum",
-            ));
-        }
-        let aliases = self.clients[key]
-            .link
-            .as_ref()
-            .and_then(|link| link.aliases.as_ref());
-        aliases
-            .and_then(|aliases| aliases.received.get(usize::from(alias) - 1)?.clone())
+        known
+            .clone()
             .ok_or(Fault::protocol("topic alias that was not set"))
     }
 
@@ -186,11 +184,15 @@ impl Broker {
             None if !may_hold_one_more => {
                 // Mosquitto only warns a client that overruns Receive Maximum, since some libraries do; so do we,
                 // although 3.3.4 answers with DISCONNECT 0x93. Before 5.0 nothing can be said but good-bye.
-                log::warn!(
-                    "Warning: Client {} sends more messages than its receive maximum.",
-                    session.client_id
-                );
-                if !client.link.as_ref().is_some_and(|link| link.is_v5()) {
+                let name = &session.client_id;
+                let link = client.link.as_mut().expect("PUBLISH came on a link");
+                if !std::mem::replace(&mut link.warned_of_quota, true) {
+                    log::warn!(
+                        "Warning: Client {name} sends more messages than its receive maximum."
+                    );
+                }
+                log::debug!("Rejected PUBLISH from {name}, quota exceeded.");
+                if !link.is_v5() {
                     return Err(Fault::new(
                         ReasonCode::ReceiveMaximumExceeded,
                         "too many messages",
@@ -329,7 +331,7 @@ impl Broker {
                 .or_else(|| groups.choose(group, |_| true));
             if let Some(member) = chosen {
                 let client = &mut self.clients[ClientKey(member.client)];
-                let identifiers = identifiers(&[member]);
+                let identifiers = identifiers_of([&member]);
                 let wanted = Wanted {
                     options: member.options,
                     identifiers,
@@ -369,7 +371,7 @@ fn merge(
     if others.is_empty() {
         return wants(&first).then(|| Wanted {
             options: first.options,
-            identifiers: identifiers(&[*first]),
+            identifiers: identifiers_of([first]),
         });
     }
     let all = || std::iter::once(first).chain(others).filter(wants);
@@ -378,18 +380,6 @@ fn merge(
         .max_by_key(|options| (options.qos(), options.retain_as_published()))?;
     Some(Wanted {
         options,
-        identifiers: all()
-            .map(|wanted| wanted.identifier)
-            .filter(|&id| id != 0)
-            .collect(),
+        identifiers: identifiers_of(all()),
     })
-}
-
-#[inline]
-fn identifiers(subscriptions: &[Subscription]) -> SubscriptionIdentifiers {
-    subscriptions
-        .iter()
-        .map(|wanted| wanted.identifier)
-        .filter(|&id| id != 0)
-        .collect()
 }

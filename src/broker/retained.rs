@@ -112,10 +112,14 @@ impl<M> Retained<M> {
     /// Calls `visit` with every message whose name matches the valid Topic Filter `filter`.
     ///
     /// The shortest names come first; among names of as many levels, those whose levels were created first.
-    pub fn for_each_match(&self, filter: &str, mut visit: impl FnMut(&M)) {
+    ///
+    /// The number is how many nodes were looked at: what the call cost, at least 1.
+    pub fn for_each_match(&self, filter: &str, mut visit: impl FnMut(&M)) -> usize {
         if !filter.contains(['+', '#']) {
-            return self.get(filter).into_iter().for_each(visit);
+            self.get(filter).into_iter().for_each(visit);
+            return 1;
         }
+        let mut looked_at = 1;
         let mut visit_all = |nodes: &[u32]| {
             for node in nodes {
                 if let Some(message) = &self.nodes[*node as usize].message {
@@ -131,10 +135,11 @@ impl<M> Retained<M> {
                     // The parent level itself matches too (4.7.1.2).
                     while !found.is_empty() {
                         visit_all(&found);
+                        looked_at += found.len();
                         self.collect_children(&found, &mut below);
                         std::mem::swap(&mut found, &mut below);
                     }
-                    return;
+                    return looked_at;
                 }
                 b"+" => self.collect_children(&found, &mut below),
                 literal => {
@@ -147,9 +152,11 @@ impl<M> Retained<M> {
                     );
                 }
             }
+            looked_at += found.len();
             std::mem::swap(&mut found, &mut below);
         }
         visit_all(&found);
+        looked_at
     }
 
     /// Walks the whole trie.

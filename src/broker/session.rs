@@ -6,7 +6,7 @@
 
 use super::inflight::{Delivery, Inflight};
 use super::message::Message;
-use super::subscribe::Replay;
+use super::replay::Replay;
 use super::subscriptions::SubscriptionKey;
 use super::timers::{Time, TimerKey};
 use super::will::Will;
@@ -85,6 +85,8 @@ pub struct Session {
     pub queue: VecDeque<Delivery>,
     /// Payload bytes in `queue`.
     pub queued_bytes: usize,
+    /// When the first message in `queue` expires, or earlier.
+    pub earliest_expiry: Option<Time>,
     /// QoS 2 messages received and not released.
     pub received: HashMap<PacketId, Received, foldhash::fast::RandomState>,
     /// Retained messages that are still to be sent for subscriptions just made.
@@ -111,6 +113,7 @@ impl Session {
             inflight: Inflight::default(),
             queue: VecDeque::new(),
             queued_bytes: 0,
+            earliest_expiry: None,
             received: HashMap::default(),
             replay: None,
             will: None,
@@ -124,6 +127,8 @@ impl Session {
     /// Puts a message at the end of the queue.
     pub fn enqueue(&mut self, delivery: Delivery) {
         self.queued_bytes += delivery.message.payload().len();
+        let expiries = [self.earliest_expiry, delivery.message.expires()];
+        self.earliest_expiry = expiries.into_iter().flatten().min();
         self.queue.push_back(delivery);
     }
 
@@ -134,16 +139,19 @@ impl Session {
         Some(delivery)
     }
 
-    /// Drops what expired while it waited; for a queue that is full [MQTT-3.3.2-5].
+    /// Drops what expired while it waited [MQTT-3.3.2-5].
     pub fn drop_expired(&mut self, now: Time) {
-        let queued_bytes = &mut self.queued_bytes;
+        let (mut bytes, mut earliest) = (0, None);
         self.queue.retain(|delivery| {
-            let expired = delivery.message.is_expired(now);
-            if expired {
-                *queued_bytes -= delivery.message.payload().len();
+            let message = &delivery.message;
+            if message.is_expired(now) {
+                return false;
             }
-            !expired
+            bytes += message.payload().len();
+            earliest = [earliest, message.expires()].into_iter().flatten().min();
+            true
         });
+        (self.queued_bytes, self.earliest_expiry) = (bytes, earliest);
     }
 
     /// Gives memory back that a session without a connection does not need.

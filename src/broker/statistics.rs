@@ -21,7 +21,7 @@ pub struct Statistics {
     pub bytes_received: u64,
     /// Bytes written to sockets; the server tells.
     pub bytes_sent: u64,
-    /// Connections accepted on sockets.
+    /// Connections accepted on sockets; the server tells.
     pub sockets: u64,
     /// CONNECT packets received.
     pub connections: u64,

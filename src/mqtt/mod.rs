@@ -224,16 +224,24 @@ impl From<DecodeError> for ReasonCode {
     }
 }
 
+impl DecodeError {
+    /// What was wrong, for the log.
+    pub const fn what(self) -> &'static str {
+        match self {
+            DecodeError::Malformed(what)
+            | DecodeError::Protocol(what)
+            | DecodeError::Connect(_, what) => what,
+            DecodeError::TooLarge => "packet above the maximum packet size",
+            DecodeError::TopicAliasInvalid => "topic alias 0",
+            DecodeError::NotConnect(_) => "first packet not CONNECT",
+            DecodeError::UnsupportedVersion(_) => "unsupported protocol version",
+        }
+    }
+}
+
 impl fmt::Display for DecodeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            DecodeError::Malformed(what) | DecodeError::Protocol(what) => f.write_str(what),
-            DecodeError::TooLarge => f.write_str("packet above the maximum packet size"),
-            DecodeError::TopicAliasInvalid => f.write_str("topic alias 0"),
-            DecodeError::NotConnect(byte) => write!(f, "first packet not CONNECT ({byte:02X})"),
-            DecodeError::UnsupportedVersion(_) => f.write_str("unsupported protocol version"),
-            DecodeError::Connect(_, what) => f.write_str(what),
-        }
+        f.write_str(self.what())
     }
 }
 

@@ -49,6 +49,7 @@ impl Server {
             self.serve(connection, now);
         }
         self.tick(now);
+        self.broker.resume_replays(now);
         self.flush(now);
         Ok(true)
     }
@@ -123,9 +124,8 @@ impl Server {
             self.net.pause(connection);
             return;
         }
-        let filled = self.net.fill(connection);
-        match filled {
-            Ok(Filled::Bytes(_)) => {}
+        let received = match self.net.fill(connection) {
+            Ok(Filled::Bytes(count)) => count,
             Ok(Filled::Closed) => {
                 return self.broker.detach(connection, Ending::ClosedByClient, now);
             }
@@ -135,8 +135,11 @@ impl Server {
                     .broker
                     .detach(connection, Ending::SocketError(&text), now);
             }
-        }
+        };
         let needed = self.handle_packets(connection, now);
+        if received > 0 && needed > 0 {
+            self.broker.touch(connection, now);
+        }
         self.net.settle(connection, needed);
     }
 
@@ -169,17 +172,23 @@ impl Server {
         {
             return;
         }
-        if self
-            .memory_read
-            .is_none_or(|read| now >= read + MEMORY_INTERVAL)
-        {
-            self.memory_read = Some(now);
-            self.broker.set_memory(memory());
-        }
+        self.read_memory(now);
         let statistics = self.broker.statistics();
         statistics.bytes_received = self.net.bytes_received();
         statistics.bytes_sent = self.net.bytes_sent();
+        statistics.sockets = self.net.connections_accepted();
         self.broker.tick(now);
+    }
+
+    /// Reads what $SYS tells of the process's memory. Without a free file the figures of the last time stand.
+    fn read_memory(&mut self, now: Time) {
+        let (read, memory) = &mut self.memory;
+        let is_due = read.is_none_or(|read| now >= read + MEMORY_INTERVAL);
+        if self.broker.config().sys_interval.is_some() && is_due {
+            *memory = resident_memory().unwrap_or(*memory);
+            *read = Some(now);
+            self.broker.set_memory(*memory);
+        }
     }
 
     /// Sends what the turn produced, and closes what is to be closed.
@@ -212,9 +221,11 @@ impl Server {
         if outbox.is_empty() {
             return;
         }
+        let waiting = outbox.len();
         match self.net.flush(connection, outbox) {
             Ok(_) => {
-                self.broker.flushed(connection, now);
+                let sent = waiting - outbox.len();
+                self.broker.flushed(connection, sent, now);
                 if !self.broker.is_congested(connection) {
                     self.net.resume(connection);
                 }
@@ -235,16 +246,16 @@ impl Server {
     }
 }
 
-/// Resident memory of this process; zeros where the system does not tell.
-fn memory() -> Memory {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Resident memory of this process, where the system tells.
+fn resident_memory() -> Option<Memory> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let bytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name));
-        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kibibytes.unwrap_or(0) * 1024
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
+        Some(kibibytes * 1024)
     };
-    Memory {
-        current: bytes("VmRSS:"),
-        maximum: bytes("VmHWM:"),
-    }
+    Some(Memory {
+        current: bytes("VmRSS:")?,
+        maximum: bytes("VmHWM:")?,
+    })
 }

@@ -7,14 +7,14 @@ mod event_loop;
 pub mod log;
 
 use std::fmt;
-use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::broker::Broker;
-use crate::broker::sys::VERSION;
+use crate::broker::sys::{Memory, VERSION};
 use crate::broker::timers::Time;
+use crate::broker::{Broker, Random};
 use crate::buffer::ConnectionKey;
 use crate::config::{Config, Listener, Severity, SocketDomain, log_target, system_reason};
 use crate::net::{self, ListenerSpec, Net, NetError};
@@ -26,8 +26,8 @@ pub struct Server {
     net: Net,
     broker: Broker,
     clock: Clock,
-    /// When the figures of the process were last read for $SYS.
-    memory_read: Option<Time>,
+    /// The process's figures as last read for $SYS, and when.
+    memory: (Option<Time>, Memory),
     /// The connections of this turn's flush; kept for its memory.
     flushing: Vec<ConnectionKey>,
 }
@@ -141,17 +141,26 @@ impl Server {
         let unix_time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        // The standard library's hasher is seeded by the system's randomness.
-        let seed = RandomState::new().build_hasher().finish();
-        let broker = Broker::new(config, clock.now(), unix_time, seed);
+        let broker = Broker::new(config, clock.now(), unix_time, random());
         Ok(Server {
             net,
             broker,
             clock,
-            memory_read: None,
+            memory: Default::default(),
             flushing: Vec::new(),
         })
     }
+}
+
+/// Numbers from the standard library's keyed hash, SipHash, whose key comes from the system's randomness: who has seen
+/// some of them cannot tell the next.
+fn random() -> Random {
+    let keys = RandomState::new();
+    let mut count = 0u64;
+    Box::new(move || {
+        count += 1;
+        keys.hash_one(count)
+    })
 }
 
 fn listener_spec(index: usize, listener: &Listener, config: &Config) -> ListenerSpec {

@@ -145,6 +145,6 @@ fn mqtt_4_13_reason_of_each_error() {
     }
     assert_eq!(
         DecodeError::NotConnect(0xC0).to_string(),
-        "first packet not CONNECT (C0)"
+        "first packet not CONNECT"
     );
 }
