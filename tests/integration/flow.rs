@@ -718,3 +718,23 @@ fn drain_to_pong(client: &mut Raw) {
     client.send(pingreq());
     while client.expect_packet() != b"\xd0\x00" {}
 }
+
+/// `max_inflight_bytes` bounds the payloads under way, with one message always allowed.
+#[test]
+fn max_inflight_bytes() {
+    for (bytes, window) in [(1000, 10), (1099, 10), (250, 2), (50, 1)] {
+        let broker = Broker::start(&[&format!("max_inflight_bytes {bytes}")]);
+        let mut subscriber = broker.subscriber(Version::V5, "subscriber", "t", 1);
+        let mut publisher = broker.connect_v5("publisher");
+        for _ in 0..15 {
+            publisher.publish(&publish("t", [b'x'; 100]).qos(1).packet_id(1));
+        }
+        for _ in 0..window {
+            assert_eq!(subscriber.expect_publish().payload.len(), 100);
+        }
+        subscriber.fence();
+        subscriber.send(puback(1));
+        assert_eq!(subscriber.expect_publish().payload.len(), 100);
+        subscriber.fence();
+    }
+}

@@ -1134,3 +1134,42 @@ fn packets_in_pieces() {
         subscriber.fence();
     }
 }
+
+/// [MQTT-3.3.2-17], [MQTT-3.3.2-18] Thousands of User Properties are passed on in their order, in time in proportion.
+#[test]
+fn mqtt_3_3_2_17_thousands_of_user_properties() {
+    let broker = Broker::start(&["log_type error"]);
+    let mut subscriber = broker.subscriber(Version::V5, "subscriber", "t", 0);
+    let mut older = broker.subscriber(Version::V311, "older", "t", 0);
+    let mut publisher = broker.connect_v5("publisher");
+    let message = (0..5000).fold(publish("t", "x"), |message, number: u32| {
+        message.with(user_property((number % 7).to_string(), number.to_string()))
+    });
+    publisher.send(&message);
+    subscriber.expect(&message);
+    older.expect(publish("t", "x"));
+}
+
+/// What a client sent before it closed its connection, or said good-bye, is passed on.
+#[test]
+fn messages_of_a_client_that_leaves_at_once() {
+    const COUNT: usize = 500;
+    let broker = Broker::start(&["log_type error"]);
+    for version in Version::ALL {
+        let mut subscriber = broker.subscriber(version, "subscriber", "t", 0);
+        for says_goodbye in [true, false] {
+            let mut publisher = broker.connect(version, "publisher");
+            let numbers = 0..COUNT;
+            let messages = numbers.map(|number| publish("t", number.to_string()).encode(version));
+            let mut bytes = messages.collect::<Vec<_>>().concat();
+            if says_goodbye {
+                bytes.extend(disconnect().encode(version));
+            }
+            publisher.send(bytes);
+            drop(publisher);
+            for number in 0..COUNT {
+                subscriber.expect(publish("t", number.to_string()));
+            }
+        }
+    }
+}

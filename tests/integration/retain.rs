@@ -550,3 +550,37 @@ fn others_do_not_hear_of_a_replay() {
     second.expect(publish("t", "x").retain());
     first.fence();
 }
+
+/// [MQTT-4.6.0-5] A message published after a retained one of its topic, by the same client and with the same QoS, does
+/// not come before it, even while the replay waits for a slow reader.
+#[test]
+fn mqtt_4_6_0_5_new_messages_do_not_overtake_the_replay() {
+    let broker = Broker::start(&["log_type error"]);
+    let large = "x".repeat(5000);
+    for qos in 0..=1 {
+        let mut publisher = broker.connect_v5("publisher");
+        retain_many(&mut publisher, &large);
+        let mut slow = broker.subscriber(Version::V5, "slow", "many/#", qos);
+        for number in (0..MANY).step_by(100) {
+            publisher.publish(&publish(&many(number), "new").qos(1).packet_id(1));
+        }
+        publisher.publish(&publish("many", "end").qos(1).packet_id(1));
+        let mut renewed = Vec::new();
+        let (mut left, mut ended) = (MANY, false);
+        while left > 0 || !ended {
+            let received = slow.receive_any();
+            match &received.payload[..] {
+                b"new" => renewed.push(received.topic),
+                b"end" => ended = true,
+                _ => {
+                    left -= 1;
+                    let topic = received.topic;
+                    assert!(
+                        !renewed.contains(&topic),
+                        "{topic}: the old one came last, QoS {qos}"
+                    );
+                }
+            }
+        }
+    }
+}
