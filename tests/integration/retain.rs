@@ -127,7 +127,7 @@ fn mqtt_3_3_1_13_retain_as_published_in_the_queue() {
     let mut sleeping = broker.connect_with(Version::V5, connect("sleeping").persistent());
     sleeping.subscribe("kept", 1 | RETAIN_AS_PUBLISHED);
     sleeping.subscribe("plain", 1);
-    drop(sleeping);
+    sleeping.leave();
     let mut publisher = broker.connect_v5("publisher");
     for topic in ["kept", "plain"] {
         publisher.publish(&publish(topic, "x").qos(1).packet_id(1).retain());

@@ -403,7 +403,7 @@ fn mqtt_3_3_4_3_identifiers_of_queued_messages() {
             .filter("t", 1),
     );
     client.expect(suback(1, &[1]));
-    drop(client);
+    client.leave();
     broker
         .connect_v5("publisher")
         .publish(&publish("t", "x").qos(1).packet_id(1));
@@ -690,9 +690,7 @@ fn shared_subscriptions_of_those_who_left() {
         group[0].expect(unsuback(2, &[0]));
         let mut left = group.split_off(2);
         broker.connect(version, "c").fence();
-        drop(left.remove(1));
-        // The broker has read the end of d's connection once its identifier is free of it.
-        broker.wait_for_log("Client d ");
+        left.remove(1).leave();
         for number in 0..3 {
             let message = publish("t", number.to_string()).qos(1).packet_id(1);
             publisher.publish(&message);
@@ -712,9 +710,8 @@ fn shared_subscriptions_of_those_who_left() {
 fn shared_subscriptions_of_sleeping_members() {
     let broker = Broker::start(&[]);
     for version in Version::ALL {
-        for member in &mut members(&broker, version, 2, "t", 1) {
-            member.send(disconnect());
-            member.expect_closed();
+        for member in members(&broker, version, 2, "t", 1) {
+            member.leave();
         }
         let mut publisher = broker.connect(version, "publisher");
         for number in 0..4 {
@@ -979,7 +976,7 @@ fn mqtt_3_3_4_4_hundreds_of_identifiers() {
     let broker = Broker::start(&["allow_duplicate_messages false", "log_type error"]);
     let mut client = broker.connect_v5("client");
     // Every filter that `a/a/a/a/a/a/a/a` matches with a `+` in some places.
-    let topic = vec!["a"; 8].join("/");
+    let topic = ["a"; 8].join("/");
     for pattern in 0..256 {
         let level = |bit: usize| if pattern >> bit & 1 == 1 { "+" } else { "a" };
         let filter = (0..8).map(level).collect::<Vec<_>>().join("/");
