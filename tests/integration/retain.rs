@@ -584,3 +584,20 @@ fn mqtt_4_6_0_5_new_messages_do_not_overtake_the_replay() {
         }
     }
 }
+
+/// [MQTT-3.10.4-2] UNSUBSCRIBE ends a replay that waits: only what was sent before still comes.
+#[test]
+fn mqtt_3_10_4_2_unsubscribe_ends_the_replay() {
+    let broker = Broker::start(&["log_type error", "max_inflight_messages 5"]);
+    retain_many(&mut broker.connect_v5("publisher"), "x");
+    for version in Version::ALL {
+        let mut client = broker.subscriber(version, "client", "many/#", 1);
+        let under_way: Vec<Publish> = (0..5).map(|_| client.expect_publish()).collect();
+        client.send(unsubscribe(2, &["many/#"]));
+        client.expect(unsuback(2, &[0]));
+        for message in under_way {
+            client.send(puback(message.packet_id));
+        }
+        client.fence();
+    }
+}
