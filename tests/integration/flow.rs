@@ -294,7 +294,7 @@ fn mqtt_4_5_0_1_queue_of_a_sleeping_client() {
     let broker = Broker::start(&["log_type error"]);
     for version in Version::ALL {
         let id = format!("{version:?}");
-        drop(persistent(&broker, version, &id, 2));
+        persistent(&broker, version, &id, 2).leave();
         let mut publisher = broker.connect(version, "publisher");
         for number in 0..300 {
             let qos = 1 + (number % 2) as u8;
@@ -313,7 +313,7 @@ fn mqtt_4_5_0_1_queue_of_a_sleeping_client() {
 #[test]
 fn new_messages_go_behind_the_queue() {
     let broker = Broker::start(&["max_inflight_messages 3"]);
-    drop(persistent(&broker, Version::V5, "subscriber", 1));
+    persistent(&broker, Version::V5, "subscriber", 1).leave();
     let mut publisher = broker.connect_v5("publisher");
     publish_numbers(&mut publisher, 1, 0..10);
     let mut subscriber = resume(&broker, Version::V5, "subscriber");
@@ -328,8 +328,8 @@ fn new_messages_go_behind_the_queue() {
 #[test]
 fn max_queued_messages() {
     let broker = Broker::start(&["max_queued_messages 10"]);
-    drop(persistent(&broker, Version::V5, "slow", 1));
-    drop(persistent(&broker, Version::V5, "other", 1));
+    persistent(&broker, Version::V5, "slow", 1).leave();
+    persistent(&broker, Version::V5, "other", 1).leave();
     let mut publisher = broker.connect_v5("publisher");
     publish_numbers(&mut publisher, 1, 0..10);
     let mut other = resume(&broker, Version::V5, "other");
@@ -360,7 +360,7 @@ fn max_queued_messages_behind_the_window() {
 #[test]
 fn no_limit_of_queued_messages() {
     let broker = Broker::start(&["max_queued_messages 0", "log_type error"]);
-    drop(persistent(&broker, Version::V5, "slow", 1));
+    persistent(&broker, Version::V5, "slow", 1).leave();
     publish_numbers(&mut broker.connect_v5("publisher"), 1, 0..2500);
     receive_numbers(&mut resume(&broker, Version::V5, "slow"), 0..2500);
 }
@@ -369,7 +369,7 @@ fn no_limit_of_queued_messages() {
 #[test]
 fn usual_limit_of_queued_messages() {
     let broker = Broker::start(&["log_type error"]);
-    drop(persistent(&broker, Version::V5, "slow", 1));
+    persistent(&broker, Version::V5, "slow", 1).leave();
     publish_numbers(&mut broker.connect_v5("publisher"), 1, 0..1010);
     let mut slow = resume(&broker, Version::V5, "slow");
     receive_numbers(&mut slow, 0..1000);
@@ -389,7 +389,7 @@ fn max_queued_bytes() {
             &format!("max_queued_bytes {bytes}"),
             &format!("max_queued_messages {messages}"),
         ]);
-        drop(persistent(&broker, Version::V5, "slow", 1));
+        persistent(&broker, Version::V5, "slow", 1).leave();
         let mut publisher = broker.connect_v5("publisher");
         for _ in 0..15 {
             publisher.publish(&publish("t", [b'x'; 100]).qos(1).packet_id(1));
@@ -410,7 +410,7 @@ fn queue_qos0_messages() {
         let broker = Broker::start(&[&format!("queue_qos0_messages {wanted}")]);
         for version in Version::ALL {
             let id = format!("{version:?}");
-            drop(persistent(&broker, version, &id, 2));
+            persistent(&broker, version, &id, 2).leave();
             let mut publisher = broker.connect(version, "publisher");
             for number in 0..9 {
                 publish_numbers(&mut publisher, (number % 3) as u8, number..=number);
@@ -429,7 +429,7 @@ fn queue_qos0_messages() {
 #[test]
 fn queue_qos0_messages_of_a_qos_0_subscription() {
     let broker = Broker::start(&["queue_qos0_messages true", "max_queued_messages 5"]);
-    drop(persistent(&broker, Version::V5, "sleeping", 0));
+    persistent(&broker, Version::V5, "sleeping", 0).leave();
     publish_numbers(&mut broker.connect_v5("publisher"), 2, 0..8);
     let mut sleeping = resume(&broker, Version::V5, "sleeping");
     for number in 0..5 {
@@ -717,4 +717,24 @@ fn reconnects_in_the_middle_of_the_queue() {
 fn drain_to_pong(client: &mut Raw) {
     client.send(pingreq());
     while client.expect_packet() != b"\xd0\x00" {}
+}
+
+/// `max_inflight_bytes` bounds the payloads under way, with one message always allowed.
+#[test]
+fn max_inflight_bytes() {
+    for (bytes, window) in [(1000, 10), (1099, 10), (250, 2), (50, 1)] {
+        let broker = Broker::start(&[&format!("max_inflight_bytes {bytes}")]);
+        let mut subscriber = broker.subscriber(Version::V5, "subscriber", "t", 1);
+        let mut publisher = broker.connect_v5("publisher");
+        for _ in 0..15 {
+            publisher.publish(&publish("t", [b'x'; 100]).qos(1).packet_id(1));
+        }
+        for _ in 0..window {
+            assert_eq!(subscriber.expect_publish().payload.len(), 100);
+        }
+        subscriber.fence();
+        subscriber.send(puback(1));
+        assert_eq!(subscriber.expect_publish().payload.len(), 100);
+        subscriber.fence();
+    }
 }

@@ -148,8 +148,7 @@ fn a_sleeping_subscriber_matches() {
     let broker = Broker::start(&[]);
     let mut subscriber = broker.connect_with(Version::V5, connect("subscriber").persistent());
     subscriber.subscribe("t", 1);
-    subscriber.send(disconnect());
-    subscriber.expect_closed();
+    subscriber.leave();
     let mut publisher = broker.connect_v5("publisher");
     publisher.send(publish("t", "x").qos(1).packet_id(1));
     publisher.expect(puback(1));
@@ -541,7 +540,7 @@ fn mqtt_4_5_0_1_every_matching_subscriber() {
     let broker = Broker::start(&[]);
     let mut sleeping = broker.connect_with(Version::V5, connect("sleeping").persistent());
     sleeping.subscribe("t/+", 1);
-    drop(sleeping);
+    sleeping.leave();
     let mut awake = broker.subscriber(Version::V311, "awake", "t/#", 2);
     let mut other = broker.subscriber(Version::V5, "other", "u/#", 2);
     let mut publisher = broker.connect_v5("publisher");
@@ -661,7 +660,7 @@ fn mqtt_3_3_2_18_properties_are_kept() {
     let broker = Broker::start(&[]);
     let mut subscriber = broker.connect_with(Version::V5, connect("subscriber").persistent());
     subscriber.subscribe("t", 1);
-    drop(subscriber);
+    subscriber.leave();
     let mut publisher = broker.connect_v5("publisher");
     publisher.publish(&with_properties(1).retain());
     let mut subscriber = broker.connect_with(Version::V5, connect("subscriber").persistent());
@@ -730,7 +729,7 @@ fn mqtt_3_3_2_6_remaining_expiry() {
     let broker = Broker::start(&[]);
     let mut sleeping = broker.connect_with(Version::V5, connect("sleeping").persistent());
     sleeping.subscribe("t", 1);
-    drop(sleeping);
+    sleeping.leave();
     let mut awake = broker.subscriber(Version::V5, "awake", "t", 1);
     let mut publisher = broker.connect_v5("publisher");
     let message = publish("t", "x")
@@ -761,7 +760,7 @@ fn mqtt_3_3_2_5_expired_in_the_queue() {
     for version in Version::ALL {
         let mut sleeping = broker.connect_with(version, connect("sleeping").persistent());
         sleeping.subscribe("t", 2);
-        drop(sleeping);
+        sleeping.leave();
         let mut publisher = broker.connect_v5("publisher");
         for (id, qos) in [(1, 1), (2, 2)] {
             let message = publish("t", "short").qos(qos).packet_id(id);
@@ -811,7 +810,7 @@ fn mqtt_4_3_3_7_no_expiry_once_sent() {
     }
     subscriber.send(pubrec(1));
     subscriber.expect(pubrel(1));
-    drop(subscriber);
+    subscriber.leave();
     thread::sleep(Duration::from_millis(2100));
     let mut subscriber = broker.connect_with(Version::V5, connect("subscriber").persistent());
     subscriber.expect(pubrel(1));
@@ -914,7 +913,7 @@ fn mqtt_3_3_2_7_aliases_of_the_broker_begin_again() {
     subscriber.receive(&expected(1, "one", 1));
     subscriber.expect(expected(2, "two", 2));
     subscriber.expect(expected(3, "", 2));
-    drop(subscriber);
+    subscriber.leave();
     let mut subscriber = broker.connect_with(Version::V5, packet());
     subscriber.receive(&expected(2, "two", 1).dup());
     subscriber.receive(&expected(3, "", 1).dup());
@@ -1132,5 +1131,44 @@ fn packets_in_pieces() {
             subscriber.expect(publish("t", &message.payload));
         }
         subscriber.fence();
+    }
+}
+
+/// [MQTT-3.3.2-17], [MQTT-3.3.2-18] Thousands of User Properties are passed on in their order, in time in proportion.
+#[test]
+fn mqtt_3_3_2_17_thousands_of_user_properties() {
+    let broker = Broker::start(&["log_type error"]);
+    let mut subscriber = broker.subscriber(Version::V5, "subscriber", "t", 0);
+    let mut older = broker.subscriber(Version::V311, "older", "t", 0);
+    let mut publisher = broker.connect_v5("publisher");
+    let message = (0..5000).fold(publish("t", "x"), |message, number: u32| {
+        message.with(user_property((number % 7).to_string(), number.to_string()))
+    });
+    publisher.send(&message);
+    subscriber.expect(&message);
+    older.expect(publish("t", "x"));
+}
+
+/// What a client sent before it closed its connection, or said good-bye, is passed on.
+#[test]
+fn messages_of_a_client_that_leaves_at_once() {
+    const COUNT: usize = 500;
+    let broker = Broker::start(&["log_type error"]);
+    for version in Version::ALL {
+        let mut subscriber = broker.subscriber(version, "subscriber", "t", 0);
+        for says_goodbye in [true, false] {
+            let mut publisher = broker.connect(version, "publisher");
+            let numbers = 0..COUNT;
+            let messages = numbers.map(|number| publish("t", number.to_string()).encode(version));
+            let mut bytes = messages.collect::<Vec<_>>().concat();
+            if says_goodbye {
+                bytes.extend(disconnect().encode(version));
+            }
+            publisher.send(bytes);
+            drop(publisher);
+            for number in 0..COUNT {
+                subscriber.expect(publish("t", number.to_string()));
+            }
+        }
     }
 }

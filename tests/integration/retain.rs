@@ -127,7 +127,7 @@ fn mqtt_3_3_1_13_retain_as_published_in_the_queue() {
     let mut sleeping = broker.connect_with(Version::V5, connect("sleeping").persistent());
     sleeping.subscribe("kept", 1 | RETAIN_AS_PUBLISHED);
     sleeping.subscribe("plain", 1);
-    drop(sleeping);
+    sleeping.leave();
     let mut publisher = broker.connect_v5("publisher");
     for topic in ["kept", "plain"] {
         publisher.publish(&publish(topic, "x").qos(1).packet_id(1).retain());
@@ -549,4 +549,55 @@ fn others_do_not_hear_of_a_replay() {
     let mut second = broker.subscriber(Version::V5, "second", "#", 0);
     second.expect(publish("t", "x").retain());
     first.fence();
+}
+
+/// [MQTT-4.6.0-5] A message published after a retained one of its topic, by the same client and with the same QoS, does
+/// not come before it, even while the replay waits for a slow reader.
+#[test]
+fn mqtt_4_6_0_5_new_messages_do_not_overtake_the_replay() {
+    let broker = Broker::start(&["log_type error"]);
+    let large = "x".repeat(5000);
+    for qos in 0..=1 {
+        let mut publisher = broker.connect_v5("publisher");
+        retain_many(&mut publisher, &large);
+        let mut slow = broker.subscriber(Version::V5, "slow", "many/#", qos);
+        for number in (0..MANY).step_by(100) {
+            publisher.publish(&publish(&many(number), "new").qos(1).packet_id(1));
+        }
+        publisher.publish(&publish("many", "end").qos(1).packet_id(1));
+        let mut renewed = Vec::new();
+        let (mut left, mut ended) = (MANY, false);
+        while left > 0 || !ended {
+            let received = slow.receive_any();
+            match &received.payload[..] {
+                b"new" => renewed.push(received.topic),
+                b"end" => ended = true,
+                _ => {
+                    left -= 1;
+                    let topic = received.topic;
+                    assert!(
+                        !renewed.contains(&topic),
+                        "{topic}: the old one came last, QoS {qos}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// [MQTT-3.10.4-2] UNSUBSCRIBE ends a replay that waits: only what was sent before still comes.
+#[test]
+fn mqtt_3_10_4_2_unsubscribe_ends_the_replay() {
+    let broker = Broker::start(&["log_type error", "max_inflight_messages 5"]);
+    retain_many(&mut broker.connect_v5("publisher"), "x");
+    for version in Version::ALL {
+        let mut client = broker.subscriber(version, "client", "many/#", 1);
+        let under_way: Vec<Publish> = (0..5).map(|_| client.expect_publish()).collect();
+        client.send(unsubscribe(2, &["many/#"]));
+        client.expect(unsuback(2, &[0]));
+        for message in under_way {
+            client.send(puback(message.packet_id));
+        }
+        client.fence();
+    }
 }

@@ -403,7 +403,7 @@ fn mqtt_3_3_4_3_identifiers_of_queued_messages() {
             .filter("t", 1),
     );
     client.expect(suback(1, &[1]));
-    drop(client);
+    client.leave();
     broker
         .connect_v5("publisher")
         .publish(&publish("t", "x").qos(1).packet_id(1));
@@ -690,9 +690,7 @@ fn shared_subscriptions_of_those_who_left() {
         group[0].expect(unsuback(2, &[0]));
         let mut left = group.split_off(2);
         broker.connect(version, "c").fence();
-        drop(left.remove(1));
-        // The broker has read the end of d's connection once its identifier is free of it.
-        broker.wait_for_log("Client d ");
+        left.remove(1).leave();
         for number in 0..3 {
             let message = publish("t", number.to_string()).qos(1).packet_id(1);
             publisher.publish(&message);
@@ -712,9 +710,8 @@ fn shared_subscriptions_of_those_who_left() {
 fn shared_subscriptions_of_sleeping_members() {
     let broker = Broker::start(&[]);
     for version in Version::ALL {
-        for member in &mut members(&broker, version, 2, "t", 1) {
-            member.send(disconnect());
-            member.expect_closed();
+        for member in members(&broker, version, 2, "t", 1) {
+            member.leave();
         }
         let mut publisher = broker.connect(version, "publisher");
         for number in 0..4 {
@@ -934,4 +931,61 @@ fn a_group_without_members() {
     group[0].expect(unsuback(2, &[0]));
     publisher.send(publish("t", "x").qos(1).packet_id(1));
     publisher.expect(puback(1).reason(0x10));
+}
+
+/// Subscriptions that come and go while a topic is published to all the time hold from their SUBACK to their UNSUBACK.
+#[test]
+fn subscriptions_change_under_a_busy_topic() {
+    let broker = Broker::start(&["log_type error"]);
+    let mut publisher = broker.connect_v5("publisher");
+    let mut steady = broker.subscriber(Version::V5, "steady", "a/b/c", 0);
+    let mut client = broker.connect_v5("client");
+    let filters = [
+        "a/b/c",
+        "a/b/+",
+        "a/#",
+        "+/b/c",
+        "#",
+        "$share/g/a/b/c",
+        "$share/g/#",
+        "a/+/c",
+    ];
+    for round in 0..3 {
+        for (count, filter) in filters.into_iter().enumerate() {
+            client.subscribe(filter, 0);
+            let copies = received(&mut publisher, &mut client, &publish("a/b/c", "x"));
+            assert_eq!(copies.len(), count + 1, "{filter} in round {round}");
+        }
+        for (count, filter) in filters.into_iter().enumerate() {
+            client.send(unsubscribe(2, &[filter]));
+            client.expect(unsuback(2, &[0]));
+            let copies = received(&mut publisher, &mut client, &publish("a/b/c", "x"));
+            assert_eq!(
+                copies.len(),
+                filters.len() - count - 1,
+                "{filter} in round {round}"
+            );
+        }
+    }
+    assert_eq!(pending(&mut steady).len(), 3 * 2 * filters.len());
+}
+
+/// [MQTT-3.3.4-4] Hundreds of overlapping subscriptions: all their identifiers in one message.
+#[test]
+fn mqtt_3_3_4_4_hundreds_of_identifiers() {
+    let broker = Broker::start(&["allow_duplicate_messages false", "log_type error"]);
+    let mut client = broker.connect_v5("client");
+    // Every filter that `a/a/a/a/a/a/a/a` matches with a `+` in some places.
+    let topic = ["a"; 8].join("/");
+    for pattern in 0..256 {
+        let level = |bit: usize| if pattern >> bit & 1 == 1 { "+" } else { "a" };
+        let filter = (0..8).map(level).collect::<Vec<_>>().join("/");
+        let packet = subscribe(1).with(subscription_identifier(pattern + 1));
+        client.send(packet.filter(&filter, 0));
+        client.expect(suback(1, &[0]));
+    }
+    client.send(publish(&topic, "x"));
+    let message = client.expect_publish();
+    assert_eq!(identifiers(&message).len(), 256);
+    client.fence();
 }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::packet::{fixed_header, sort_properties};
 use super::{
-    Ack, Connack, DEADLINE, Encode, Publish, Version, pingreq, pingresp, puback, pubcomp, pubrec,
-    pubrel, suback, subscribe,
+    Ack, Connack, DEADLINE, Encode, Publish, Version, disconnect, pingreq, pingresp, puback,
+    pubcomp, pubrec, pubrel, suback, subscribe,
 };
 
 /// One network connection to the broker. It answers nothing by itself.
@@ -199,6 +199,16 @@ impl Raw {
                 Filled::TimedOut => panic!("the connection is still open"),
             }
         }
+    }
+
+    /// Says good-bye, and waits for the broker to close: it has then handled the end, and the session sleeps or is gone.
+    #[track_caller]
+    pub fn leave(mut self) {
+        self.send(disconnect());
+        assert!(
+            self.drain_until_closed().is_some(),
+            "not closed after DISCONNECT"
+        );
     }
 
     /// Everything up to the end of the connection; `None` if the broker does not end it.
