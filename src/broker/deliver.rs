@@ -453,7 +453,7 @@ fn has_room(session: &Session, link: &Link, delivery: &Delivery, config: &Config
 }
 
 /// Lets `delivery` wait, or drops it where the queue is full.
-fn enqueue(
+pub fn enqueue(
     session: &mut Session,
     delivery: Delivery,
     output: &mut Output,

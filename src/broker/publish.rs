@@ -6,6 +6,7 @@
 use super::client::{ClientKey, Link};
 use super::deliver::{Wanted, deliver, identifiers_of};
 use super::message::Publication;
+use super::replay::catch_up;
 use super::session::Received;
 use super::subscriptions::Subscription;
 use super::timers::Time;
@@ -308,6 +309,17 @@ impl Broker {
             let key = ClientKey(first.client);
             let client = &mut self.clients[key];
             let is_own = source == Some(key);
+            if client.session.replay.is_some() && !publication.retain {
+                let topic = publication.topic;
+                catch_up(
+                    client,
+                    topic,
+                    &self.retained,
+                    &mut self.output,
+                    &self.config,
+                    now,
+                );
+            }
             if let Some(wanted) = merge(first, &others[..count], is_own, client.is_bridge()) {
                 deliver(
                     client,

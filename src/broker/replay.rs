@@ -4,18 +4,22 @@
 //!    bytes; a subscription waits in it at most once.
 //! 2. A replay belongs to the session: it goes on after a reconnect, and ends with its subscription [MQTT-3.10.4-2].
 //! 3. What was replaced or cleared while it waited is not replayed: the client got the newer message as it came.
-//! 4. Looking up what a filter matches has a budget for all clients of a turn together, since one SUBSCRIBE may ask for
+//! 4. A new message does not overtake an older one of its topic that waits in a replay [MQTT-4.6.0-5].
+//! 5. Looking up what a filter matches has a budget for all clients of a turn together, since one SUBSCRIBE may ask for
 //!    thousands of look-ups that each walk all retained messages. Who finds it used up goes on next turn.
 
 use super::Broker;
 use super::client::{Client, ClientKey};
-use super::deliver::{accepts_now, effective_qos, identifiers_of, send_delivery};
+use super::deliver::{Output, accepts_now, effective_qos, enqueue, identifiers_of, send_delivery};
 use super::inflight::Delivery;
 use super::message::Message;
 use super::retain::RetainedMessage;
 use super::retained::Retained;
 use super::subscriptions::{Subscription, SubscriptionKey, Subscriptions};
 use super::timers::Time;
+use crate::config::Config;
+use crate::mqtt::QoS;
+use hashbrown::HashSet;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
@@ -39,6 +43,8 @@ pub struct Replay {
     subscription: Option<(SubscriptionKey, Subscription)>,
     /// The state of the retained messages when it was made.
     changes: u64,
+    /// The messages in `found`, once one was about to be overtaken: one that is missing here was sent before its turn.
+    waiting: Option<HashSet<*const Message, foldhash::fast::RandomState>>,
     /// Whether it stands on the broker's list for the next turn.
     waits_for_turn: bool,
 }
@@ -69,6 +75,32 @@ impl Replay {
         Some((self.found.last()?, subscription))
     }
 
+    /// Takes `message` out of its turn. `false` means that it does not wait here.
+    fn take_early(&mut self, message: &Rc<Message>) -> bool {
+        let found = &self.found;
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| found.iter().map(Rc::as_ptr).collect());
+        waiting.remove(&Rc::as_ptr(message))
+    }
+
+    /// Whether `message`, the next one, was not sent before its turn.
+    fn is_waiting(&self, message: &Rc<Message>) -> bool {
+        self.waiting
+            .as_ref()
+            .is_none_or(|waiting| waiting.contains(&Rc::as_ptr(message)))
+    }
+
+    /// What is sent for a retained message.
+    fn delivery(message: &Rc<Message>, subscription: &Subscription, config: &Config) -> Delivery {
+        Delivery {
+            message: Rc::clone(message),
+            qos: effective_qos(message.qos(), subscription.options, config),
+            retain: true, // [MQTT-3.3.1-8]
+            identifiers: identifiers_of([subscription]),
+        }
+    }
+
     /// Looks up the retained messages of the next subscription in line; how many nodes that cost.
     fn look_up(
         &mut self,
@@ -86,12 +118,44 @@ impl Replay {
             return 0;
         };
         self.subscription = Some((place, subscription));
+        self.waiting = None;
         let filter = subscriptions.filter_of(place);
         let cost = retained.for_each_match(&filter, |retained| {
             self.found.push(Rc::clone(&retained.message));
         });
         self.found.reverse();
         cost
+    }
+}
+
+/// A message that is not retained is about to go to `client`, whose replay is not over: what is retained of its topic goes
+/// first, if it waits there.
+pub fn catch_up(
+    client: &mut Client,
+    topic: &str,
+    retained: &Retained<RetainedMessage>,
+    output: &mut Output,
+    config: &Config,
+    now: Time,
+) {
+    let Client { session, link } = client;
+    let Some(replay) = &mut session.replay else {
+        return;
+    };
+    let (Some(retained), Some((_, subscription))) = (retained.get(topic), replay.subscription)
+    else {
+        return;
+    };
+    if !replay.take_early(&retained.message) {
+        return;
+    }
+    let delivery = Replay::delivery(&retained.message, &subscription, config);
+    match link {
+        Some(link) if accepts_now(session, link, &delivery, config) => {
+            send_delivery(session, link, delivery, output, now);
+        }
+        _ if delivery.qos > QoS::AtMostOnce => enqueue(session, delivery, output, config, now),
+        _ => {}
     }
 }
 
@@ -126,13 +190,8 @@ impl Broker {
                     .retained
                     .get(message.topic())
                     .is_some_and(|retained| Rc::ptr_eq(&retained.message, message));
-            let delivery = Delivery {
-                message: Rc::clone(message),
-                qos: effective_qos(message.qos(), subscription.options, &self.config),
-                retain: true, // [MQTT-3.3.1-8]
-                identifiers: identifiers_of([subscription]),
-            };
-            if is_current {
+            let delivery = Replay::delivery(message, subscription, &self.config);
+            if is_current && replay.is_waiting(message) {
                 if !accepts_now(session, link, &delivery, &self.config) {
                     break;
                 }
