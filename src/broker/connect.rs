@@ -1,13 +1,12 @@
-//! CONNECT, AUTH and DISCONNECT: how a session begins, is resumed, taken over, and ends.
+//! CONNECT: how a session begins, is resumed, or is refused.
 //!
 //! 1. A connection has one CONNECT [MQTT-3.1.0-2], and before it nothing [MQTT-3.1.0-1].
 //! 2. One connection per Client Identifier: the older one is told 0x8E and closed [MQTT-3.1.4-3].
-//! 3. A connection that ends is taken out of its slot at once; its last bytes go to [`Output::closing`].
-//!
-//! [`Output::closing`]: super::deliver::Output
+//! 3. A CONNECT that is refused changes nothing.
 
-use super::client::{ClientKey, Link, Peer};
-use super::deliver::{Farewell, begin_resending};
+use super::client::{Client, ClientKey, Link, Peer};
+use super::deliver::begin_resending;
+use super::ending::{Ending, patience};
 use super::session::SessionExpiry;
 use super::timers::Time;
 use super::{Broker, Fault, Timer};
@@ -15,88 +14,15 @@ use crate::buffer::ConnectionKey;
 use crate::config::log_target::{INFORMATION, NOTICE};
 use crate::mqtt::connect::UnsupportedVersion;
 use crate::mqtt::{
-    Connack, Connect, DecodeError, Disconnect, Properties, Property, PropertyBuffer,
-    ProtocolVersion, QoS, ReasonCode, TLS_HANDSHAKE,
+    Connack, Connect, DecodeError, Properties, Property, PropertyBuffer, ProtocolVersion, QoS,
+    ReasonCode, TLS_HANDSHAKE,
 };
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::time::Duration;
 
 /// How long a connection may take until its CONNECT is there. Mosquitto grants 90 seconds; slow links need far less, and
 /// who connects only to hold a slot should not get more.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(60);
-
-/// Why a connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending<'a> {
-    /// The client sent DISCONNECT.
-    Disconnect,
-    /// The client closed the socket without one.
-    ClosedByClient,
-    /// The system reported an error on the socket.
-    SocketError(&'a str),
-    /// Nothing came for one and a half times the Keep Alive [MQTT-3.1.2-22], or no CONNECT in time.
-    TimedOut,
-    /// The client did what it must not do.
-    Fault(Fault),
-    /// CONNECT was refused; the CONNACK said so.
-    Refused(ReasonCode),
-    /// Another connection uses the same Client Identifier.
-    TakenOver,
-    /// The broker stops.
-    ShuttingDown,
-}
-
-impl Ending<'_> {
-    /// What a client of 5.0 is told; `None` where nobody listens any more, or was told already.
-    fn reason_code(self) -> Option<ReasonCode> {
-        match self {
-            Ending::Disconnect
-            | Ending::ClosedByClient
-            | Ending::SocketError(_)
-            | Ending::Refused(_) => None,
-            Ending::TimedOut => Some(ReasonCode::KeepAliveTimeout),
-            Ending::Fault(fault) => Some(fault.reason_code),
-            Ending::TakenOver => Some(ReasonCode::SessionTakenOver),
-            Ending::ShuttingDown => Some(ReasonCode::ServerShuttingDown),
-        }
-    }
-
-    /// How the log goes on after "disconnected"; empty for a normal end.
-    fn text(&self) -> &str {
-        match self {
-            Ending::Disconnect => "",
-            Ending::ClosedByClient => "connection closed by client",
-            Ending::SocketError(text) => text,
-            Ending::TimedOut => "exceeded timeout",
-            Ending::Fault(Fault { reason_code, .. }) | Ending::Refused(reason_code) => {
-                log_text(*reason_code)
-            }
-            Ending::TakenOver => "session taken over",
-            Ending::ShuttingDown => "server shutting down",
-        }
-    }
-}
-
-/// The words that Mosquitto's log has for a reason; people search for them.
-fn log_text(reason_code: ReasonCode) -> &'static str {
-    match reason_code {
-        ReasonCode::MalformedPacket => "malformed packet",
-        ReasonCode::ProtocolError => "protocol error",
-        ReasonCode::NotAuthorized => "not authorised",
-        ReasonCode::PacketTooLarge => "oversize packet",
-        ReasonCode::ReceiveMaximumExceeded => "receive maximum exceeded",
-        ReasonCode::TopicAliasInvalid => "topic alias invalid",
-        ReasonCode::ClientIdentifierNotValid => "client identifier not valid",
-        ReasonCode::BadUserNameOrPassword => "bad username or password",
-        ReasonCode::BadAuthenticationMethod => "bad authentication method",
-        ReasonCode::ServerBusy => "server busy",
-        ReasonCode::UnsupportedProtocolVersion => "unsupported protocol version",
-        ReasonCode::RetainNotSupported => "used disallowed feature (retain not supported)",
-        ReasonCode::QoSNotSupported => "used disallowed feature (QoS not supported)",
-        ReasonCode::UnspecifiedError => "unspecified error",
-        other => other.text(),
-    }
-}
 
 /// What the properties of a CONNECT ask for (3.1.2.11), with the values that stand for what is not there.
 struct Requested {
@@ -106,6 +32,16 @@ struct Requested {
     topic_alias_maximum: u16,
     has_method: bool,
     has_data: bool,
+}
+
+/// What came of that, where the server has a say.
+#[derive(Clone, Copy)]
+struct Agreed {
+    expiry: SessionExpiry,
+    /// In seconds; 0 for none.
+    keep_alive: u16,
+    /// Where it is not what the client asked for.
+    server_keep_alive: Option<NonZeroU16>,
 }
 
 impl Requested {
@@ -149,13 +85,6 @@ impl Broker {
         if self.config.connection_messages {
             let port = self.listener_of(key).port;
             log::info!(target: NOTICE, "New connection from {peer} on port {port}.");
-        }
-    }
-
-    /// The socket of `connection` is gone.
-    pub fn detach(&mut self, connection: ConnectionKey, ending: Ending<'_>, now: Time) {
-        if let Some(key) = self.clients.by_connection(connection) {
-            self.end_link(key, ending, now);
         }
     }
 
@@ -376,98 +305,113 @@ impl Broker {
         session_present: bool,
         now: Time,
     ) {
-        let listener = self.listener_of(key);
-        let (alias_maximum, max_qos) = (listener.max_topic_alias_broker, listener.max_qos);
-        let max_topic_alias = listener.max_topic_alias;
-        let will = connect
-            .will
-            .as_ref()
-            .map(|will| Box::new(self.will_of(will)));
-        let expiry = match (connect.version.is_v5(), connect.clean_start) {
-            (true, _) => SessionExpiry::from_seconds(requested.session_expiry_seconds),
-            (false, true) => SessionExpiry::WithConnection,
-            (false, false) => SessionExpiry::Never,
-        };
-        let server_keep_alive = match connect.version.is_v5() {
-            true => self
-                .config
-                .max_keep_alive
-                .filter(|_| self.exceeds_keep_alive(connect.keep_alive)),
-            false => None,
-        };
-        let keep_alive = server_keep_alive.map_or(connect.keep_alive, |max| max.get());
-        let in_force = expiry.at_most(self.config.persistent_client_expiration);
-        let client = &mut self.clients[key];
-        client.session.expiry = in_force;
-        client.session.will = will;
-        for received in client.session.received.values_mut() {
-            received.repeats = 0;
-        }
-        let link = client.link.as_mut().expect("CONNECT came on a link");
-        link.version = Some(connect.version);
-        link.is_bridge = connect.is_bridge;
-        link.keep_alive = keep_alive;
-        link.packet_bytes_max = requested.packet_bytes_max;
-        link.window = requested.receive_maximum;
-        link.alias_maximum = match connect.version.is_v5() {
-            true => requested.topic_alias_maximum.min(alias_maximum),
-            false => 0,
-        };
-        if let Some(timer) = link.timer.take() {
-            self.timers.cancel(timer);
-        }
-        if keep_alive > 0 {
-            link.timer = Some(
-                self.timers
-                    .insert(now + patience(keep_alive), Timer::Link(key)),
-            );
-        }
-
-        let mut properties = PropertyBuffer::new();
-        if connect.version.is_v5() {
-            if in_force != expiry {
-                let seconds = in_force.as_seconds();
-                properties.push(Property::SessionExpiryInterval(seconds)); // 3.2.2.3.2
-            }
-            if let Some(max) = server_keep_alive {
-                properties.push(Property::ServerKeepAlive(max.get())); // [MQTT-3.2.2-21]
-            }
-            if max_topic_alias > 0 {
-                properties.push(Property::TopicAliasMaximum(max_topic_alias));
-            }
-            if let Some(client_id) = assigned {
-                properties.push(Property::AssignedClientIdentifier(client_id)); // [MQTT-3.2.2-16]
-            }
-            if !self.config.retain_available {
-                properties.push(Property::RetainAvailable(0));
-            }
-            properties.push(Property::MaximumPacketSize(self.config.max_packet_size));
-            if let Some(max) = self.config.max_inflight_messages {
-                properties.push(Property::ReceiveMaximum(max.get()));
-            }
-            if max_qos < QoS::ExactlyOnce as u8 {
-                properties.push(Property::MaximumQoS(max_qos));
-            }
-        }
+        let agreed = self.agree(connect, requested);
+        self.put_in_force(key, connect, requested, agreed, now);
         self.log_connected(key, connect);
+        let properties = match connect.version.is_v5() {
+            true => self.connack_properties(key, agreed, requested, assigned),
+            false => PropertyBuffer::new(),
+        };
         // 3.1 has no Session Present.
         let session_present = session_present && connect.version != ProtocolVersion::V31;
-        self.send_connack(
-            key,
-            connect.version,
-            session_present,
-            0,
-            properties.as_properties(),
-        );
-        let clients_now = self.clients.named() as u64;
+        let properties = properties.as_properties();
+        self.send_connack(key, connect.version, session_present, 0, properties);
         let maximum = &mut self.output.statistics.clients_maximum;
-        *maximum = clients_now.max(*maximum);
-
+        *maximum = (*maximum).max(self.clients.named() as u64);
         let client = &mut self.clients[key];
         if let Some(link) = &mut client.link {
             begin_resending(&mut client.session, link, &mut self.output, now);
         }
         self.pump(key, now);
+    }
+
+    /// What the server makes of what the client asked for.
+    fn agree(&self, connect: &Connect<'_>, requested: &Requested) -> Agreed {
+        let expiry = match (connect.version.is_v5(), connect.clean_start) {
+            (true, _) => SessionExpiry::from_seconds(requested.session_expiry_seconds),
+            (false, true) => SessionExpiry::WithConnection,
+            (false, false) => SessionExpiry::Never,
+        };
+        let exceeds = connect.version.is_v5() && self.exceeds_keep_alive(connect.keep_alive);
+        let server_keep_alive = self.config.max_keep_alive.filter(|_| exceeds);
+        Agreed {
+            expiry: expiry.at_most(self.config.persistent_client_expiration),
+            keep_alive: server_keep_alive.map_or(connect.keep_alive, NonZeroU16::get),
+            server_keep_alive,
+        }
+    }
+
+    fn put_in_force(
+        &mut self,
+        key: ClientKey,
+        connect: &Connect<'_>,
+        requested: &Requested,
+        agreed: Agreed,
+        now: Time,
+    ) {
+        let will = connect
+            .will
+            .as_ref()
+            .map(|will| Box::new(self.will_of(will)));
+        let alias_maximum = self.listener_of(key).max_topic_alias_broker;
+        let Client { session, link } = &mut self.clients[key];
+        session.expiry = agreed.expiry;
+        session.will = will;
+        session
+            .received
+            .values_mut()
+            .for_each(|received| received.repeats = 0);
+        let link = link.as_mut().expect("CONNECT came on a link");
+        link.version = Some(connect.version);
+        link.is_bridge = connect.is_bridge;
+        link.keep_alive = agreed.keep_alive;
+        link.packet_bytes_max = requested.packet_bytes_max;
+        link.window = requested.receive_maximum;
+        link.alias_maximum = requested.topic_alias_maximum.min(alias_maximum);
+        // From the connect timeout to Keep Alive.
+        if let Some(timer) = link.timer.take() {
+            self.timers.cancel(timer);
+        }
+        if agreed.keep_alive > 0 {
+            let due = now + patience(agreed.keep_alive);
+            link.timer = Some(self.timers.insert(due, Timer::Link(key)));
+        }
+    }
+
+    /// What a client of 5.0 is told, in Mosquitto's order.
+    fn connack_properties(
+        &self,
+        key: ClientKey,
+        agreed: Agreed,
+        requested: &Requested,
+        assigned: Option<&str>,
+    ) -> PropertyBuffer {
+        let (listener, config) = (self.listener_of(key), &self.config);
+        let mut properties = PropertyBuffer::new();
+        let expiry_seconds = agreed.expiry.as_seconds();
+        if expiry_seconds != requested.session_expiry_seconds {
+            properties.push(Property::SessionExpiryInterval(expiry_seconds)); // 3.2.2.3.2
+        }
+        if let Some(seconds) = agreed.server_keep_alive {
+            properties.push(Property::ServerKeepAlive(seconds.get())); // [MQTT-3.2.2-21]
+        }
+        if listener.max_topic_alias > 0 {
+            properties.push(Property::TopicAliasMaximum(listener.max_topic_alias));
+        }
+        if let Some(client_id) = assigned {
+            properties.push(Property::AssignedClientIdentifier(client_id)); // [MQTT-3.2.2-16]
+        }
+        if !config.retain_available {
+            properties.push(Property::RetainAvailable(0));
+        }
+        properties.push(Property::MaximumPacketSize(config.max_packet_size));
+        if let Some(max) = config.max_inflight_messages {
+            properties.push(Property::ReceiveMaximum(max.get()));
+        }
+        if listener.max_qos < QoS::ExactlyOnce as u8 {
+            properties.push(Property::MaximumQoS(listener.max_qos));
+        }
+        properties
     }
 
     fn log_connected(&self, key: ClientKey, connect: &Connect<'_>) {
@@ -545,202 +489,6 @@ impl Broker {
         }
         self.end_link(key, Ending::Refused(reason_code), now);
     }
-
-    /// DISCONNECT (3.14): the normal end; the will is forgotten [MQTT-3.1.2-10] unless the client asks for it.
-    pub(super) fn disconnect(
-        &mut self,
-        key: ClientKey,
-        disconnect: Disconnect<'_>,
-        now: Time,
-    ) -> Result<(), Fault> {
-        log::debug!(
-            "Received DISCONNECT from {}",
-            self.clients[key].session.client_id
-        );
-        let session = &mut self.clients[key].session;
-        for property in disconnect.properties.iter() {
-            let Property::SessionExpiryInterval(seconds) = property else {
-                continue;
-            };
-            if seconds > 0 && session.expiry == SessionExpiry::WithConnection {
-                // 3.14.2.2.2
-                return Err(Fault::protocol(
-                    "session expiry set on DISCONNECT but not on CONNECT",
-                ));
-            }
-            session.expiry = SessionExpiry::from_seconds(seconds)
-                .at_most(self.config.persistent_client_expiration);
-        }
-        if disconnect.reason_code == ReasonCode::Success {
-            session.will = None; // [MQTT-3.14.4-3]
-        }
-        self.end_link(key, Ending::Disconnect, now);
-        Ok(())
-    }
-
-    /// Ends the connection in `key`: last words, log, and what its session does without it.
-    pub(super) fn end_link(&mut self, key: ClientKey, ending: Ending<'_>, now: Time) {
-        let is_connected = self.clients[key].is_connected();
-        let reason_code = ending.reason_code().filter(|_| is_connected);
-        if let Some(reason_code) = reason_code {
-            self.send_disconnect(key, reason_code);
-        }
-        self.log_ending(key, ending);
-        let Some(mut link) = self.clients.detach(key) else {
-            return;
-        };
-        if let Some(timer) = link.timer.take() {
-            self.timers.cancel(timer);
-        }
-        let outbox = std::mem::take(&mut link.outbox);
-        self.output.closing.push(Farewell {
-            connection: link.connection,
-            outbox,
-        });
-        match is_connected {
-            true => self.leave_session(key, now),
-            false => {
-                self.clients.remove(key);
-            }
-        }
-    }
-
-    fn send_disconnect(&mut self, key: ClientKey, reason_code: ReasonCode) {
-        let client = &mut self.clients[key];
-        let Some(link) = client.link.as_mut().filter(|link| link.is_v5()) else {
-            return;
-        };
-        let (name, code) = (&client.session.client_id, reason_code as u8);
-        log::debug!("Sending DISCONNECT to {name} (rc{code})");
-        link.answer(&mut self.output, |out| {
-            Disconnect {
-                reason_code,
-                properties: Properties::NONE,
-            }
-            .encode(ProtocolVersion::V5, out);
-        });
-    }
-
-    fn log_ending(&self, key: ClientKey, ending: Ending<'_>) {
-        let client = &self.clients[key];
-        let Some(link) = &client.link else {
-            return;
-        };
-        if let Ending::Fault(fault) = ending
-            && client.is_connected()
-        {
-            // The line below is Mosquitto's; this one says what it was.
-            let what = fault.what;
-            log::info!(target: INFORMATION, "Protocol error from {}: {what}.", link.peer);
-        }
-        if !self.config.connection_messages {
-            return;
-        }
-        let (name, peer) = (client.name(), link.peer);
-        match ending.text() {
-            "" => log::info!(target: NOTICE, "Client {name} [{peer}] disconnected."),
-            text => log::info!(target: NOTICE, "Client {name} [{peer}] disconnected: {text}."),
-        }
-    }
-
-    /// The session in `key` has lost its connection: it ends, or waits.
-    fn leave_session(&mut self, key: ClientKey, now: Time) {
-        let session = &mut self.clients[key].session;
-        let expiry = session.expiry;
-        if expiry == SessionExpiry::WithConnection {
-            return self.end_session(key, now);
-        }
-        if let SessionExpiry::After(duration) = expiry {
-            session.ends = Some(now + duration);
-        }
-        session.will_due = session.will.as_ref().map(|will| now + will.delay);
-        session.shrink();
-        if session.will_due.is_some_and(|due| due <= now) {
-            self.publish_will(key, now);
-        }
-        self.set_session_timer(key);
-    }
-
-    /// Ends the session in `key`, which has no connection. Its will, however long delayed, is due now [MQTT-3.1.3-9].
-    pub(super) fn end_session(&mut self, key: ClientKey, now: Time) {
-        self.cancel_session_timer(key);
-        self.publish_will(key, now);
-        let session = self.clients.remove(key);
-        for &place in &session.subscriptions {
-            self.subscriptions.remove(place, key.0);
-        }
-    }
-
-    fn set_session_timer(&mut self, key: ClientKey) {
-        self.cancel_session_timer(key);
-        let session = &mut self.clients[key].session;
-        let due = [session.will_due, session.ends].into_iter().flatten().min();
-        session.timer = due.map(|due| self.timers.insert(due, Timer::Session(key)));
-    }
-
-    fn cancel_session_timer(&mut self, key: ClientKey) {
-        if let Some(timer) = self.clients[key].session.timer.take() {
-            self.timers.cancel(timer);
-        }
-    }
-
-    /// The timer of a session without a connection: its will is due, or its end.
-    pub(super) fn session_due(&mut self, key: ClientKey, now: Time) {
-        let session = &mut self.clients[key].session;
-        session.timer = None;
-        if session.ends.is_some_and(|ends| ends <= now) {
-            self.output.statistics.clients_expired += 1;
-            if self.config.connection_messages {
-                let name = &session.client_id;
-                log::info!(target: NOTICE, "Expiring client {name} due to timeout.");
-            }
-            return self.end_session(key, now);
-        }
-        if session.will_due.is_some_and(|due| due <= now) {
-            self.publish_will(key, now);
-        }
-        self.set_session_timer(key);
-    }
-
-    /// The timer of a connection: no CONNECT came in time, or perhaps nothing for too long. Packets do not touch the
-    /// timer, so it looks whether there was one and waits on.
-    pub(super) fn link_due(&mut self, key: ClientKey, now: Time) {
-        let Some(link) = &mut self.clients[key].link else {
-            return;
-        };
-        link.timer = None;
-        if link.version.is_some() {
-            let due = link.last_packet + patience(link.keep_alive);
-            if due > now {
-                link.timer = Some(self.timers.insert(due, Timer::Link(key)));
-                return;
-            }
-        }
-        self.end_link(key, Ending::TimedOut, now);
-    }
-
-    /// The broker stops: wills are said while everybody can still hear them, those that were delayed too, and then
-    /// everybody is told.
-    pub fn shut_down(&mut self, now: Time) {
-        let clients: Vec<ClientKey> = self.clients.iter().map(|(key, _)| key).collect();
-        for &key in &clients {
-            self.publish_will(key, now);
-        }
-        for key in clients {
-            if self
-                .clients
-                .get(key)
-                .is_some_and(|client| client.link.is_some())
-            {
-                self.end_link(key, Ending::ShuttingDown, now);
-            }
-        }
-    }
-}
-
-/// One and a half times the Keep Alive [MQTT-3.1.2-22].
-fn patience(keep_alive: u16) -> Duration {
-    Duration::from_millis(1500 * u64::from(keep_alive))
 }
 
 fn log_reject(peer: &Peer, error: DecodeError) {

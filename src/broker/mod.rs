@@ -18,6 +18,7 @@ mod ack;
 pub mod client;
 mod connect;
 mod deliver;
+mod ending;
 mod inflight;
 mod levels;
 pub mod message;
@@ -34,8 +35,9 @@ pub mod timers;
 mod will;
 
 pub use client::Peer;
-pub use connect::{CONNECT_TIMEOUT, Ending};
+pub use connect::CONNECT_TIMEOUT;
 pub use deliver::{Farewell, Output};
+pub use ending::Ending;
 
 use crate::buffer::{BufferPool, ConnectionKey, Outbox};
 use crate::config::{Config, Listener};

@@ -454,3 +454,196 @@ fn answers_that_nobody_reads_hold_up_the_client_that_asks() {
     world.sent(connection);
     assert!(!world.broker.is_congested(connection), "it has read");
 }
+
+fn packet_id(number: u16) -> mqtt::PacketId {
+    mqtt::PacketId(NonZeroU16::new(number).expect("above 0"))
+}
+
+/// A connection for `connect`, and what was sent on it behind the CONNACK.
+fn resume(world: &mut World, connect: Connect<'_>) -> (ConnectionKey, Vec<u8>) {
+    let connection = world.attach();
+    world.handle(connection, Packet::Connect(connect));
+    let sent = world.sent(connection);
+    let connack_length = usize::from(sent[1]) + 2;
+    (connection, sent[connack_length..].to_vec())
+}
+
+/// The identifiers of all PUBLISH packets in `bytes`.
+fn published(mut bytes: &[u8]) -> Vec<u16> {
+    let limits = Limits {
+        version: Some(ProtocolVersion::V5),
+        packet_bytes_max: u32::MAX,
+    };
+    let mut identifiers = Vec::new();
+    while let Some((packet, length)) = mqtt::decode(bytes, limits).expect("what we send is valid") {
+        if let Packet::Publish(publish) = packet {
+            identifiers.extend(publish.packet_id.map(mqtt::PacketId::get));
+        }
+        bytes = &bytes[length..];
+    }
+    identifiers
+}
+
+/// A receiver that takes every QoS 2 message and completes none uses up no more than there is.
+#[test]
+fn exchanges_that_nobody_completes() {
+    let mut world = World::new("upgrade_outgoing_qos true\nmax_inflight_messages 0");
+    let publisher = world.connect(v5("publisher"));
+    let expiry = properties(&[Property::SessionExpiryInterval(100)]);
+    let durable = || Connect {
+        properties: expiry.as_properties(),
+        ..v5("a")
+    };
+    let mut connection = world.connect(durable());
+    world.subscribe(connection, "t", QoS::ExactlyOnce);
+    for _ in 0..67 {
+        for _ in 0..1000 {
+            let publish = Publish {
+                dup: false,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                topic: "t",
+                packet_id: Some(mqtt::PacketId::FIRST),
+                properties: Properties::NONE,
+                payload: b"",
+            };
+            world
+                .broker
+                .handle(publisher, Packet::Publish(publish), world.now);
+        }
+        world.sent(publisher);
+        for number in published(&world.sent(connection)) {
+            let pubrec = mqtt::Ack::new(packet_id(number), ReasonCode::Success);
+            world
+                .broker
+                .handle(connection, Packet::Pubrec(pubrec), world.now);
+        }
+        world.close(connection);
+        connection = resume(&mut world, durable()).0;
+    }
+    let key = world.broker.clients.find("a").expect("its session lives");
+    assert_eq!(
+        world.broker.clients[key].session.inflight.len(),
+        inflight::Inflight::MAX
+    );
+}
+
+/// [MQTT-3.3.4-9]: a place in the window is given back only by what took it on this connection.
+#[test]
+fn mqtt_3_3_4_9_the_window_counts_what_this_connection_sent() {
+    let mut world = World::new("upgrade_outgoing_qos true");
+    let publisher = world.connect(v5("publisher"));
+    let narrow = properties(&[
+        Property::SessionExpiryInterval(100),
+        Property::ReceiveMaximum(2),
+    ]);
+    let durable = || Connect {
+        properties: narrow.as_properties(),
+        ..v5("a")
+    };
+    let connection = world.connect(durable());
+    world.subscribe(connection, "t", QoS::ExactlyOnce);
+    for _ in 0..2 {
+        world.publish(publisher, "t", Properties::NONE);
+    }
+    assert_eq!(published(&world.sent(connection)), [1, 2]);
+    for number in [1, 2] {
+        let pubrec = mqtt::Ack::new(packet_id(number), ReasonCode::Success);
+        world.handle(connection, Packet::Pubrec(pubrec));
+    }
+    world.close(connection);
+    let (connection, sent) = resume(&mut world, durable());
+    assert!(published(&sent).is_empty(), "only PUBREL is sent again");
+    for _ in 0..4 {
+        world.publish(publisher, "t", Properties::NONE);
+    }
+    assert_eq!(published(&world.sent(connection)), [3, 4]);
+    for number in [1, 2] {
+        let pubcomp = mqtt::Ack::new(packet_id(number), ReasonCode::Success);
+        world.handle(connection, Packet::Pubcomp(pubcomp));
+    }
+    assert!(
+        published(&world.sent(connection)).is_empty(),
+        "3 and 4 still take both places"
+    );
+}
+
+/// Looking up retained messages has a budget a turn, and what exceeds it goes on in the next.
+#[test]
+fn look_ups_of_retained_messages_are_spread_over_turns() {
+    let mut world = World::new("");
+    let publisher = world.connect(v5("publisher"));
+    for number in 0..replay::NODES_PER_TURN {
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: true,
+            topic: &format!("r/{number}/a"),
+            packet_id: None,
+            properties: Properties::NONE,
+            payload: b"x",
+        };
+        world
+            .broker
+            .handle(publisher, Packet::Publish(publish), world.now);
+    }
+    let connection = world.connect(v5("a"));
+    for filter in ["+/+/x", "+/+/y", "r/1/a"] {
+        world.subscribe(connection, filter, QoS::AtMostOnce);
+    }
+    let mut turns = 0;
+    let mut sent = Vec::new();
+    while world.broker.has_output() {
+        turns += 1;
+        world.broker.resume_replays(world.now);
+        sent.extend(world.sent(connection));
+        world.broker.take_dirty(&mut Vec::new());
+        assert!(turns < 10, "it does not end");
+    }
+    assert_eq!(turns, 2, "the second look-up, then the third");
+    assert!(sent.ends_with(b"r/1/a\0x"));
+}
+
+/// A large packet on a slow link may take longer than Keep Alive.
+#[test]
+fn bytes_of_a_large_packet_are_a_sign_of_life() {
+    let mut world = World::new("");
+    let connection = world.connect(Connect {
+        keep_alive: 10,
+        ..v5("a")
+    });
+    for _ in 0..10 {
+        world.pass(seconds(14));
+        world.broker.touch(connection, world.now);
+    }
+    world.pass(seconds(15) - MILLISECOND);
+    assert!(!world.is_closed(connection));
+    world.pass(MILLISECOND);
+    assert!(world.is_closed(connection));
+}
+
+/// Whom we do not read, since he has answers waiting, lives as long as he reads.
+#[test]
+fn reading_is_a_sign_of_life_of_a_client_that_is_not_read() {
+    let mut world = World::new("");
+    let connection = world.connect(Connect {
+        keep_alive: 10,
+        ..v5("a")
+    });
+    world.broker.outbox(connection).expect("attached").blocked = true;
+    for _ in 0..ANSWER_BYTES_MAX {
+        world.broker.handle(connection, Packet::Pingreq, world.now);
+    }
+    assert!(world.broker.is_congested(connection));
+    for _ in 0..10 {
+        world.pass(seconds(14));
+        world
+            .broker
+            .outbox(connection)
+            .expect("it lives")
+            .advance(1);
+        world.broker.flushed(connection, 1, world.now);
+    }
+    world.pass(seconds(15));
+    assert!(world.is_closed(connection), "it does not read any more");
+}
