@@ -18,7 +18,7 @@
 pub const RING_BYTES: usize = 128 * 1024;
 
 /// Up to this many unparsed bytes are parked in a pooled small ring and copied back before the next read.
-pub const SMALL_RING_BYTES: usize = 4 * 1024;
+pub const SMALL_RING_BYTES: usize = 1024;
 
 /// How many small rings the free list keeps.
 const SMALL_RINGS_KEPT: usize = 64;
