@@ -20,6 +20,9 @@ use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
 
+/// Bytes of answers that a client which does not read may have waiting before it is not read from any more.
+pub(super) const ANSWER_BYTES_MAX: u32 = 64 * 1024;
+
 /// Names a slot. It says nothing of who lives there; whoever keeps one lets go of it when the session ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientKey(pub u32);
@@ -129,6 +132,11 @@ impl Link {
     /// Whether the client takes part in MQTT 5.0.
     pub fn is_v5(&self) -> bool {
         self.version().is_v5()
+    }
+
+    /// Whether so many of its answers wait that its next packets should wait too.
+    pub fn is_congested(&self) -> bool {
+        self.answer_bytes > ANSWER_BYTES_MAX
     }
 
     /// The socket took `sent` bytes of the outbox; the rest waits on.

@@ -86,6 +86,10 @@ fn log_text(reason_code: ReasonCode) -> &'static str {
     }
 }
 
+/// How long a client that we do not read, since its answers wait, has to take some of them. Its pings wait unread, and
+/// what it reads from the kernel's buffers, megabytes at times, is not seen here until the kernel takes more.
+const CONGESTED_PATIENCE: Duration = Duration::from_secs(300);
+
 impl Broker {
     /// The socket of `connection` is gone.
     pub fn detach(&mut self, connection: ConnectionKey, ending: Ending<'_>, now: Time) {
@@ -258,7 +262,10 @@ impl Broker {
         };
         link.timer = None;
         if link.version.is_some() {
-            let due = link.last_packet + patience(link.keep_alive);
+            let mut due = link.last_packet + patience(link.keep_alive);
+            if link.is_congested() {
+                due = due.max(link.last_packet + CONGESTED_PATIENCE);
+            }
             if due > now {
                 link.timer = Some(self.timers.insert(due, Timer::Link(key)));
                 return;

@@ -44,7 +44,7 @@ use crate::config::{Config, Listener};
 use crate::mqtt::{
     self, DecodeError, Limits, Packet, Property, ProtocolVersion, ReasonCode, disconnect,
 };
-use client::{ClientKey, Clients};
+use client::{ClientKey, Clients, Link};
 use message::Tally;
 use retain::RetainedMessage;
 use retained::Retained;
@@ -56,9 +56,6 @@ use timers::{Time, Timers};
 /// What a CONNECT may have in bytes, whatever `max_packet_size` grants to those who were let in. The longest one of
 /// 3.1.1 has a third of this; the rest is for user properties.
 const CONNECT_BYTES_MAX: u32 = 1024 * 1024;
-
-/// Bytes of answers that a client which does not read may have waiting before it is not read from any more.
-const ANSWER_BYTES_MAX: u32 = 64 * 1024;
 
 /// Why a client is disconnected: what it is told, and what the log says besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -264,7 +261,7 @@ impl Broker {
     pub fn is_congested(&self, connection: ConnectionKey) -> bool {
         self.clients.by_connection(connection).is_some_and(|key| {
             let link = self.clients[key].link.as_ref();
-            link.is_some_and(|link| link.answer_bytes > ANSWER_BYTES_MAX)
+            link.is_some_and(Link::is_congested)
         })
     }
 
@@ -316,7 +313,7 @@ impl Broker {
         let Some(link) = &mut client.link else {
             return;
         };
-        if sent > 0 && link.answer_bytes > ANSWER_BYTES_MAX {
+        if sent > 0 && link.is_congested() {
             // Its packets wait unread because of us; that it reads is all there is to see of its life.
             link.last_packet = now;
         }
