@@ -43,11 +43,12 @@ impl Broker {
                 return Err(Fault::protocol("PUBREC for a QoS 1 message"));
             }
             Some(_) if ack.reason_code.is_error() => {
+                // [MQTT-4.4.0-2], [MQTT-4.8.2-6]
                 self.finish(key, packet_id, now);
                 return Ok(());
             }
             Some(exchange) => {
-                exchange.delivery = None;
+                exchange.delivery = None; // [MQTT-4.3.3-6]
                 true
             }
             None => {
@@ -63,9 +64,11 @@ impl Broker {
             return Ok(());
         };
         match known || !link.is_v5() {
+            // [MQTT-4.3.3-4]
             true => send_pubrel(&client.session.client_id, link, &mut self.output, packet_id),
             false => link.answer(&mut self.output, |out| {
                 Ack::new(packet_id, ReasonCode::PacketIdentifierNotFound).encode(
+                    // [MQTT-3.6.2-1]
                     PacketType::Pubrel,
                     crate::mqtt::ProtocolVersion::V5,
                     out,
@@ -115,22 +118,24 @@ impl Broker {
         let packet_id = ack.packet_id;
         let client = &mut self.clients[key];
         log::debug!("Received PUBREL from {} (Mid: {packet_id})", client.name());
-        let received = client.session.received.remove(&packet_id);
+        let received = client.session.received.remove(&packet_id); // [MQTT-4.3.3-12]
         if let (Some(link), true) = (&mut client.link, received.is_some()) {
             // Below 0 it would go where an earlier connection brought the message (4.9).
             link.unreleased = link.unreleased.saturating_sub(1);
         }
         let reason_code = match received.is_some() {
+            // [MQTT-3.7.2-1]
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };
         if let Some(received) = received {
             let message = received.message;
+            // [MQTT-4.3.3-13]
             if !message.is_expired(now) && self.may_publish(key, message.topic()) {
                 self.route(Some(key), &mut Publication::of(&message), now);
             }
         }
-        self.acknowledge(key, PacketType::Pubcomp, packet_id, reason_code);
+        self.acknowledge(key, PacketType::Pubcomp, packet_id, reason_code); // [MQTT-4.3.3-11]
         Ok(())
     }
 

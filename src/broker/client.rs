@@ -148,7 +148,7 @@ impl Link {
         (self.answer_bytes, self.backlog) = (share(self.answer_bytes), share(self.backlog));
     }
 
-    /// Encodes an answer into the outbox.
+    /// Encodes an answer into the outbox; no window holds it back [MQTT-4.9.0-3].
     pub fn answer(&mut self, output: &mut Output, encode: impl FnOnce(&mut Vec<u8>)) {
         output.statistics.messages_sent += 1;
         let buffer = self.outbox.buffer(&mut output.buffers);
@@ -162,7 +162,7 @@ impl Link {
     }
 }
 
-/// Topic Aliases (3.3.2.3.4) in force on one connection.
+/// Topic Aliases (3.3.2.3.4) in force on one connection [MQTT-3.3.2-7].
 #[derive(Debug, Default)]
 pub struct Aliases {
     /// What the client's aliases stand for; alias 1 is at 0.

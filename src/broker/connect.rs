@@ -66,7 +66,8 @@ impl Requested {
                 Property::TopicAliasMaximum(maximum) => requested.topic_alias_maximum = maximum,
                 Property::AuthenticationMethod(_) => requested.has_method = true,
                 Property::AuthenticationData(_) => requested.has_data = true,
-                // We never send Response Information, nor Reason Strings: both requests are met by that.
+                // We never send Response Information, nor Reason Strings: both requests are met by that
+                // [MQTT-3.1.2-28], [MQTT-3.1.2-29].
                 _ => {}
             }
         }
@@ -109,8 +110,10 @@ impl Broker {
                 self.refuse_connect(key, version, ReasonCode::UnsupportedProtocolVersion, now);
             }
             DecodeError::Connect(reason_code, _) => {
+                // [MQTT-3.1.4-1]
                 self.refuse_connect(key, ProtocolVersion::V5, reason_code, now);
             }
+            // [MQTT-3.1.4-1] of 3.1.1
             _ => self.end_link(key, Ending::Fault(Fault::from(error)), now),
         }
     }
@@ -123,7 +126,7 @@ impl Broker {
         now: Time,
     ) -> Result<(), Fault> {
         if self.clients[key].is_connected() {
-            return Err(Fault::protocol("second CONNECT")); // [MQTT-3.1.0-2]
+            return Err(Fault::protocol("second CONNECT")); // [MQTT-3.1.0-2], [MQTT-3.2.0-2]
         }
         self.output.statistics.connections += 1;
         let requested = Requested::read(connect.properties);
@@ -134,8 +137,8 @@ impl Broker {
         let assigned = connect
             .client_id
             .is_empty()
-            .then(|| self.assign_client_id(key));
-        let client_id = assigned.as_deref().unwrap_or(connect.client_id);
+            .then(|| self.assign_client_id(key)); // [MQTT-3.1.3-6]
+        let client_id = assigned.as_deref().unwrap_or(connect.client_id); // [MQTT-3.1.3-7]
         let (key, session_present) = self.begin_session(key, client_id, connect.clean_start, now);
         self.accept(
             key,
@@ -157,7 +160,7 @@ impl Broker {
     ) -> Result<(), ReasonCode> {
         let listener = self.listener_of(key);
         if requested.has_method {
-            return Err(ReasonCode::BadAuthenticationMethod);
+            return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
         }
         if requested.has_data {
             return Err(ReasonCode::ProtocolError); // 3.1.2.11.10
@@ -248,7 +251,7 @@ impl Broker {
     }
 
     /// Finds or makes the session of `client_id` for the connection in `key`: the slot where both are now, and whether the
-    /// session was there before.
+    /// session was there before [MQTT-3.2.2-2], [MQTT-3.2.2-3].
     fn begin_session(
         &mut self,
         key: ClientKey,
@@ -257,13 +260,14 @@ impl Broker {
         now: Time,
     ) -> (ClientKey, bool) {
         let Some(old) = self.clients.find(client_id) else {
+            // [MQTT-3.1.2-6]
             self.clients.name(key, client_id);
             return (key, false);
         };
         if clean_start {
             // [MQTT-3.1.2-4]: the session ends, and with it whatever still waited for its end.
             if self.clients[old].link.is_some() {
-                self.clients[old].session.expiry = SessionExpiry::WithConnection;
+                self.clients[old].session.expiry = SessionExpiry::WithConnection; // [MQTT-3.1.4-4]
                 self.end_link(old, Ending::TakenOver, now);
             } else {
                 self.end_session(old, now);
@@ -286,7 +290,7 @@ impl Broker {
                 if let Some(timer) = self.clients[old].link.as_mut().and_then(|l| l.timer.take()) {
                     self.timers.cancel(timer);
                 }
-                (old, true)
+                (old, true) // [MQTT-3.1.2-5]
             }
             None => {
                 self.clients.name(key, client_id);
@@ -315,7 +319,7 @@ impl Broker {
         // 3.1 has no Session Present.
         let session_present = session_present && connect.version != ProtocolVersion::V31;
         let properties = properties.as_properties();
-        self.send_connack(key, connect.version, session_present, 0, properties);
+        self.send_connack(key, connect.version, session_present, 0, properties); // [MQTT-3.1.4-5]
         let maximum = &mut self.output.statistics.clients_maximum;
         *maximum = (*maximum).max(self.clients.named() as u64);
         let client = &mut self.clients[key];
@@ -336,6 +340,7 @@ impl Broker {
         let server_keep_alive = self.config.max_keep_alive.filter(|_| exceeds);
         Agreed {
             expiry: expiry.at_most(self.config.persistent_client_expiration),
+            // [MQTT-3.2.2-22]
             keep_alive: server_keep_alive.map_or(connect.keep_alive, NonZeroU16::get),
             server_keep_alive,
         }
@@ -356,7 +361,7 @@ impl Broker {
         let alias_maximum = self.listener_of(key).max_topic_alias_broker;
         let Client { session, link } = &mut self.clients[key];
         session.expiry = agreed.expiry;
-        session.will = will;
+        session.will = will; // [MQTT-3.1.2-7]
         session
             .received
             .values_mut()
@@ -366,7 +371,7 @@ impl Broker {
         link.is_bridge = connect.is_bridge;
         link.keep_alive = agreed.keep_alive;
         link.packet_bytes_max = requested.packet_bytes_max;
-        link.window = requested.receive_maximum;
+        link.window = requested.receive_maximum; // [MQTT-4.9.0-1]
         link.alias_maximum = requested.topic_alias_maximum.min(alias_maximum);
         // From the connect timeout to Keep Alive.
         if let Some(timer) = link.timer.take() {
@@ -378,7 +383,7 @@ impl Broker {
         }
     }
 
-    /// What a client of 5.0 is told, in Mosquitto's order.
+    /// What a client of 5.0 is told, in Mosquitto's order; never an Authentication Method [MQTT-4.12.0-6].
     fn connack_properties(
         &self,
         key: ClientKey,
@@ -409,7 +414,7 @@ impl Broker {
             properties.push(Property::ReceiveMaximum(max.get()));
         }
         if listener.max_qos < QoS::ExactlyOnce as u8 {
-            properties.push(Property::MaximumQoS(listener.max_qos));
+            properties.push(Property::MaximumQoS(listener.max_qos)); // [MQTT-3.2.2-9]
         }
         properties
     }
@@ -480,14 +485,14 @@ impl Broker {
         now: Time,
     ) {
         let code = match version {
-            ProtocolVersion::V5 => Some(reason_code as u8),
+            ProtocolVersion::V5 => Some(reason_code as u8), // [MQTT-3.2.2-8]
             ProtocolVersion::V31 | ProtocolVersion::V311 => reason_code.connect_return_code(),
         };
         if let Some(code) = code {
             // [MQTT-3.2.2-6]
             self.send_connack(key, version, false, code, Properties::NONE);
         }
-        self.end_link(key, Ending::Refused(reason_code), now);
+        self.end_link(key, Ending::Refused(reason_code), now); // [MQTT-3.1.4-6], [MQTT-3.2.2-7]
     }
 }
 

@@ -124,7 +124,7 @@ impl Layouts {
         }
         let start = self.bytes.len();
         let header = PublishHeader {
-            dup: false,
+            dup: false, // [MQTT-3.3.1-3], [MQTT-4.3.1-1]
             qos,
             retain,
             topic: publication.topic,
@@ -192,6 +192,7 @@ pub fn deliver(
     let Client { session, link } = client;
     let mut link = link.as_mut().filter(|link| link.version.is_some());
     let is_bridge = link.as_ref().is_some_and(|link| link.is_bridge);
+    // [MQTT-3.3.1-12], [MQTT-3.3.1-13]
     let retain = publication.retain && (wanted.options.retain_as_published() || is_bridge);
     if qos == QoS::AtMostOnce {
         match link {
@@ -400,6 +401,7 @@ impl Copy<'_> {
 /// worth one comes early.
 fn alias_for(link: &Link, topic: &str) -> (Option<u16>, bool) {
     if link.alias_maximum == 0 {
+        // [MQTT-3.1.2-27]
         return (None, false);
     }
     let sent = link.aliases.as_ref().map(|aliases| &aliases.sent);
@@ -408,11 +410,13 @@ fn alias_for(link: &Link, topic: &str) -> (Option<u16>, bool) {
     }
     let used = sent.map_or(0, |sent| sent.len());
     match used < usize::from(link.alias_maximum) {
+        // [MQTT-3.1.2-26], [MQTT-3.3.2-11]
         true => (Some(used as u16 + 1), true),
         false => (None, false),
     }
 }
 
+/// Whether the client takes a PUBLISH of this size [MQTT-3.1.2-24].
 #[inline]
 fn fits(link: &Link, packet_bytes: usize) -> bool {
     let limit = link
@@ -438,6 +442,7 @@ fn backlog_is_full(link: &Link, config: &Config) -> bool {
 /// `max_inflight_bytes`. These count every unfinished exchange; the window counts what this connection sent (4.9).
 fn has_room(session: &Session, link: &Link, delivery: &Delivery, config: &Config) -> bool {
     if !link.unsent.is_empty() || link.window_used >= link.window {
+        // [MQTT-4.9.0-2]
         return false;
     }
     let inflight = &session.inflight;
@@ -552,7 +557,7 @@ pub fn send_delivery(
     if !copy.encode_alone(
         &mut publication,
         &session.client_id,
-        false,
+        false, // [MQTT-4.3.2-2], [MQTT-4.3.3-2]
         link,
         output,
         now,
@@ -571,6 +576,7 @@ pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Outp
     for packet_id in session.inflight.in_order() {
         match session.inflight.get_mut(packet_id) {
             Some(exchange) if exchange.delivery.is_none() => {
+                // [MQTT-4.3.3-5]
                 super::ack::send_pubrel(&session.client_id, link, output, packet_id);
             }
             _ => {
@@ -582,8 +588,8 @@ pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Outp
     link.unsent.reverse();
 }
 
-/// Sends again what was not acknowledged on an earlier connection, as far as the window of this one allows. What is too
-/// large for the client now is finished.
+/// Sends again what was not acknowledged on an earlier connection, expired or not [MQTT-4.3.3-7], as far as the window of
+/// this one allows. What is too large for the client now is finished.
 fn resend(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
     while link.window_used < link.window {
         let Some(packet_id) = link.unsent.pop() else {
@@ -604,7 +610,7 @@ fn resend(session: &mut Session, link: &mut Link, output: &mut Output, now: Time
         if !copy.encode_alone(
             &mut publication,
             &session.client_id,
-            true,
+            true, // [MQTT-3.3.1-1]
             link,
             output,
             now,

@@ -35,7 +35,7 @@ pub enum Ending<'a> {
 }
 
 impl Ending<'_> {
-    /// What a client of 5.0 is told; `None` where nobody listens any more, or was told already.
+    /// What a client of 5.0 is told; `None` where nobody listens any more, or was told already [MQTT-3.14.2-1].
     fn reason_code(self) -> Option<ReasonCode> {
         match self {
             Ending::Disconnect
@@ -133,12 +133,13 @@ impl Broker {
     /// Ends the connection in `key`: last words, log, and what its session does without it.
     pub(super) fn end_link(&mut self, key: ClientKey, ending: Ending<'_>, now: Time) {
         let is_connected = self.clients[key].is_connected();
-        let reason_code = ending.reason_code().filter(|_| is_connected);
+        let reason_code = ending.reason_code().filter(|_| is_connected); // [MQTT-3.14.0-1]
         if let Some(reason_code) = reason_code {
             self.send_disconnect(key, reason_code);
         }
         self.log_ending(key, ending);
         let Some(mut link) = self.clients.detach(key) else {
+            // [MQTT-3.14.4-1]
             return;
         };
         if let Some(timer) = link.timer.take() {
@@ -146,6 +147,7 @@ impl Broker {
         }
         let outbox = std::mem::take(&mut link.outbox);
         self.output.closing.push(Farewell {
+            // [MQTT-3.14.4-2], [MQTT-4.13.2-1]
             connection: link.connection,
             outbox,
         });
@@ -167,7 +169,7 @@ impl Broker {
         link.answer(&mut self.output, |out| {
             Disconnect {
                 reason_code,
-                properties: Properties::NONE,
+                properties: Properties::NONE, // [MQTT-3.14.2-2]
             }
             .encode(ProtocolVersion::V5, out);
         });
@@ -200,6 +202,7 @@ impl Broker {
         let session = &mut self.clients[key].session;
         let expiry = session.expiry;
         if expiry == SessionExpiry::WithConnection {
+            // [MQTT-3.1.2-23]
             return self.end_session(key, now);
         }
         if let SessionExpiry::After(duration) = expiry {
@@ -213,7 +216,8 @@ impl Broker {
         self.set_session_timer(key);
     }
 
-    /// Ends the session in `key`, which has no connection. Its will, however long delayed, is due now [MQTT-3.1.3-9].
+    /// Ends the session in `key`, which has no connection [MQTT-4.1.0-1]. Its will, however long delayed, is due now
+    /// [MQTT-3.1.3-9].
     pub(super) fn end_session(&mut self, key: ClientKey, now: Time) {
         self.cancel_session_timer(key);
         self.publish_will(key, now);
@@ -241,6 +245,7 @@ impl Broker {
         let session = &mut self.clients[key].session;
         session.timer = None;
         if session.ends.is_some_and(|ends| ends <= now) {
+            // [MQTT-4.1.0-2]
             self.output.statistics.clients_expired += 1;
             if self.config.connection_messages {
                 let name = &session.client_id;

@@ -1,10 +1,10 @@
 //! The sending half of QoS 1 and 2: which Packet Identifiers are in use, for what, and in which order they were sent
 //! (4.3, 4.4, 4.6, 4.9).
 //!
-//! 1. A Packet Identifier names at most one unfinished exchange [MQTT-2.2.1-3].
+//! 1. A Packet Identifier names at most one unfinished exchange [MQTT-2.2.1-4].
 //! 2. Sequence numbers grow in the order of first sending; that is the order of resending [MQTT-4.6.0-1].
-//! 3. A message stays until its receiver owns it: PUBACK, or PUBREC at QoS 2, after which only the identifier stays
-//!    [MQTT-4.3.3-8].
+//! 3. A message stays until its receiver owns it: PUBACK [MQTT-4.3.2-3], or PUBREC at QoS 2 [MQTT-4.3.3-3], after which
+//!    only the identifier stays.
 
 use super::message::Message;
 use crate::mqtt::{PacketId, QoS};
@@ -91,7 +91,7 @@ impl Inflight {
     /// How many exchanges there may be: one fewer than Packet Identifiers, so that a free one is always found.
     pub const MAX: usize = u16::MAX as usize - 1;
 
-    /// Begins an exchange for `delivery` under a Packet Identifier that is not in use.
+    /// Begins an exchange for `delivery` under a Packet Identifier that is not in use [MQTT-4.3.2-1], [MQTT-4.3.3-1].
     ///
     /// # Panics
     /// When there are [`Inflight::MAX`] already: the caller looks first.

@@ -103,6 +103,7 @@ pub struct Broker {
     config: Config,
     clients: Clients,
     subscriptions: Subscriptions,
+    /// They belong to no session and stay when one ends: [MQTT-3.1.2-7] of 3.1.1.
     retained: Retained<RetainedMessage>,
     /// Counts what was set and cleared in `retained`.
     retained_changes: u64,
@@ -192,7 +193,7 @@ impl Broker {
             }
         };
         if let Err(fault) = result {
-            self.end_link(key, Ending::Fault(fault), now);
+            self.end_link(key, Ending::Fault(fault), now); // [MQTT-4.13.1-1]
         }
     }
 

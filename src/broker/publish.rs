@@ -87,7 +87,7 @@ impl Broker {
         topic: &str,
     ) -> Result<Rc<str>, Fault> {
         if alias > self.listener_of(key).max_topic_alias {
-            // [MQTT-3.3.2-9]
+            // [MQTT-3.3.2-9], [MQTT-3.3.2-12]
             let what = "topic alias above the maximum";
             return Err(Fault::new(ReasonCode::TopicAliasInvalid, what));
         }
@@ -141,8 +141,11 @@ impl Broker {
         }
         self.log_publish("Received", key, publish, publication.topic);
         match publish.packet_id {
+            // [MQTT-3.3.4-1]
             Some(packet_id) if publish.qos == QoS::AtLeastOnce => {
+                // [MQTT-4.3.2-5]
                 let matched = self.route(Some(key), &mut publication, now);
+                // [MQTT-4.3.2-4]
                 self.acknowledge(key, PacketType::Puback, packet_id, matched_code(matched));
                 Ok(())
             }
@@ -221,6 +224,7 @@ impl Broker {
                 }
             }
         }
+        // [MQTT-4.3.3-8]
         self.acknowledge(key, PacketType::Pubrec, packet_id, matched_code(matched));
         Ok(())
     }
@@ -247,7 +251,7 @@ impl Broker {
     }
 
     /// Answers a PUBLISH that goes no further but is no reason to disconnect: 5.0 hears why, 3.x hears success, since it
-    /// has no other word (3.1.1, 3.3.5).
+    /// has no other word: [MQTT-3.3.5-2] of 3.1.1.
     fn refuse(
         &mut self,
         key: ClientKey,
@@ -259,7 +263,7 @@ impl Broker {
             return Ok(());
         };
         let kind = match publish.qos {
-            QoS::ExactlyOnce => PacketType::Pubrec,
+            QoS::ExactlyOnce => PacketType::Pubrec, // [MQTT-4.3.3-9]
             _ => PacketType::Puback,
         };
         self.acknowledge(key, kind, packet_id, reason_code);
@@ -278,8 +282,8 @@ impl Broker {
         );
     }
 
-    /// Passes a message on to everybody who wants it, and keeps it if it is to be retained. Whether anybody's subscription
-    /// matched.
+    /// Passes a message on to everybody who wants it [MQTT-4.5.0-1], and keeps it if it is to be retained. Whether
+    /// anybody's subscription matched.
     #[inline]
     pub(super) fn route(
         &mut self,
@@ -300,7 +304,7 @@ impl Broker {
         while let Some((first, others)) = rest.split_first() {
             // Subscriptions of one client are neighbours.
             let count = match self.config.allow_duplicate_messages {
-                true => 0,
+                true => 0, // [MQTT-3.3.4-5]
                 false => others
                     .iter()
                     .take_while(|other| other.client == first.client)
@@ -345,7 +349,7 @@ impl Broker {
                 let client = &mut self.clients[ClientKey(member.client)];
                 let identifiers = identifiers_of([&member]);
                 let wanted = Wanted {
-                    options: member.options,
+                    options: member.options, // [MQTT-4.8.2-3]
                     identifiers,
                 };
                 deliver(
@@ -362,6 +366,7 @@ impl Broker {
     }
 }
 
+/// How a PUBLISH went that was accepted, for PUBACK [MQTT-3.4.2-1] and PUBREC [MQTT-3.5.2-1].
 fn matched_code(matched: bool) -> ReasonCode {
     match matched {
         true => ReasonCode::Success,
@@ -369,8 +374,9 @@ fn matched_code(matched: bool) -> ReasonCode {
     }
 }
 
-/// What the subscriptions of one client ask for together: the highest QoS [MQTT-3.3.5-1] and all identifiers
-/// [MQTT-3.3.4-4]; `None` where No Local forbids them all. A bridge never gets its own messages back.
+/// What the subscriptions of one client ask for together: the highest QoS [MQTT-3.3.4-2] ([MQTT-3.3.5-1] of
+/// 3.1.1) and all identifiers [MQTT-3.3.4-4]; `None` where No Local forbids them all [MQTT-3.8.3-3]. A bridge never gets
+/// its own messages back.
 #[inline]
 fn merge(
     first: &Subscription,

@@ -45,14 +45,16 @@ impl Broker {
         }
         let mut codes = std::mem::take(&mut self.scratch);
         codes.clear();
+        // [MQTT-3.8.4-5]
         for (filter, options) in subscribe.filters() {
             let options = self.granted(key, options);
             self.subscribe_one(key, filter, options, identifier.unwrap_or(0))?;
-            codes.push(options.qos() as u8);
+            codes.push(options.qos() as u8); // [MQTT-3.9.3-2]
         }
         log::debug!("Sending SUBACK to {}", self.clients[key].session.client_id);
         self.answer(key, |version, out| {
-            let packet_id = subscribe.packet_id;
+            // [MQTT-3.8.4-1]
+            let packet_id = subscribe.packet_id; // [MQTT-3.8.4-2]
             Suback {
                 packet_id,
                 properties: Properties::NONE,
@@ -68,7 +70,7 @@ impl Broker {
     /// The options in force: a listener's `max_qos` bounds what is granted [MQTT-3.8.4-7].
     fn granted(&self, key: ClientKey, options: SubscriptionOptions) -> SubscriptionOptions {
         let max_qos = QoS::from_bits(self.listener_of(key).max_qos).unwrap_or(QoS::ExactlyOnce);
-        options.with_qos(options.qos().min(max_qos))
+        options.with_qos(options.qos().min(max_qos)) // [MQTT-3.2.2-10]
     }
 
     fn subscribe_one(
@@ -93,9 +95,9 @@ impl Broker {
         log::debug!("\t{filter} (QoS {qos})");
         log::info!(target: SUBSCRIBE, "{name} {qos} {filter}");
         let wants_retained = match options.retain_handling() {
-            RetainHandling::Send => true,
-            RetainHandling::SendIfNew => is_new,
-            RetainHandling::DoNotSend => false,
+            RetainHandling::Send => true,        // [MQTT-3.3.1-9], [MQTT-3.8.4-4]
+            RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
+            RetainHandling::DoNotSend => false,  // [MQTT-3.3.1-11]
         };
         // A shared subscription gets no retained messages at its beginning (4.8.2).
         if wants_retained && shared.group.is_none() && !self.retained.is_empty() {
@@ -104,7 +106,7 @@ impl Broker {
         Ok(())
     }
 
-    /// UNSUBSCRIBE (3.10).
+    /// UNSUBSCRIBE (3.10) [MQTT-3.10.4-4].
     pub(super) fn unsubscribe(
         &mut self,
         key: ClientKey,
@@ -119,12 +121,13 @@ impl Broker {
         }
         let mut codes = std::mem::take(&mut self.scratch);
         codes.clear();
+        // [MQTT-3.10.4-6]
         for filter in unsubscribe.filters() {
             let code = match self.unsubscribe_one(key, filter)? {
                 true => ReasonCode::Success,
                 false => ReasonCode::NoSubscriptionExisted,
             };
-            codes.push(code as u8);
+            codes.push(code as u8); // [MQTT-3.11.3-2]
         }
         log::debug!(
             "Sending UNSUBACK to {}",
@@ -132,7 +135,7 @@ impl Broker {
         );
         self.answer(key, |version, out| {
             let codes = if version.is_v5() { &codes[..] } else { &[] };
-            let packet_id = unsubscribe.packet_id;
+            let packet_id = unsubscribe.packet_id; // [MQTT-3.10.4-5]
             Unsuback {
                 packet_id,
                 properties: Properties::NONE,
@@ -150,6 +153,7 @@ impl Broker {
         let name = &session.client_id;
         log::debug!("\t{filter}");
         log::info!(target: UNSUBSCRIBE, "{name} {filter}");
+        // [MQTT-3.10.4-1]
         let Some(place) = self.subscriptions.find(shared.filter, shared.group) else {
             return Ok(false);
         };
@@ -159,7 +163,7 @@ impl Broker {
         if let Some(replay) = &mut session.replay {
             replay.forget(place);
         }
-        self.subscriptions.remove(place, key.0);
+        self.subscriptions.remove(place, key.0); // what is under way stays [MQTT-3.10.4-3]
         Ok(true)
     }
 }

@@ -234,7 +234,7 @@ impl Subscriptions {
         plain.chain(self.groups.iter())
     }
 
-    /// Who gets a message with the Topic Name `topic`.
+    /// Who gets a message with the Topic Name `topic` [MQTT-3.3.2-3].
     pub fn resolve(&mut self, topic: &str) -> &Matches {
         self.resolve_with_groups(topic).0
     }

@@ -28,8 +28,9 @@ impl Broker {
             _ => None,
         });
         let properties = PublishProperties::split(will.properties, &mut scratch);
+        // [MQTT-3.1.2-14], [MQTT-3.1.2-15]
         let mut publication = Publication::new(will.topic, will.payload, will.qos, will.retain);
-        publication.passed_on = properties.passed_on;
+        publication.passed_on = properties.passed_on; // [MQTT-3.1.3-10]
         let seconds = properties.message_expiry_seconds;
         Will {
             message: Rc::clone(publication.stored(&self.tally)),
@@ -43,6 +44,7 @@ impl Broker {
         let session = &mut self.clients[key].session;
         session.will_due = None;
         let Some(will) = session.will.take() else {
+            // [MQTT-3.1.2-12] of 3.1.1
             return;
         };
         let message = &will.message;

@@ -9,7 +9,7 @@ use super::{
 /// One step of the exchange that follows a PUBLISH of QoS 1 or 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ack<'a> {
-    /// Of the PUBLISH that this belongs to.
+    /// Of the PUBLISH that this belongs to [MQTT-2.2.1-5].
     pub packet_id: PacketId,
     /// How it went; always Success before 5.0.
     pub reason_code: ReasonCode,

@@ -107,9 +107,9 @@ fn decode_rest<'a>(
     }
     let keep_alive = reader.u16()?;
     let properties = read_properties(reader, version, Place::Packet(PacketType::Connect))?;
-    let client_id = read_client_id(reader, version)?;
+    let client_id = read_client_id(reader, version)?; // [MQTT-3.1.3-1], [MQTT-3.1.3-3]
     let will = match flags & WILL_FLAG != 0 {
-        true => Some(read_will(reader, flags, version)?),
+        true => Some(read_will(reader, flags, version)?), // [MQTT-3.1.2-9]
         false => None,
     };
     // In 3.1 the Remaining Length has precedence over these two flags: a field may be announced and missing.
@@ -117,10 +117,12 @@ fn decode_rest<'a>(
         flags & flag != 0 && !(version == ProtocolVersion::V31 && reader.is_empty())
     };
     let user_name = match is_there(USER_NAME_FLAG, reader) {
-        true => Some(reader.string()?),
+        // [MQTT-3.1.2-16], [MQTT-3.1.2-17]
+        true => Some(reader.string()?), // [MQTT-3.1.3-12]
         false => None,
     };
     let password = match is_there(PASSWORD_FLAG, reader) {
+        // [MQTT-3.1.2-18], [MQTT-3.1.2-19]
         true => Some(reader.binary()?),
         false => None,
     };
@@ -150,13 +152,13 @@ fn check_flags(fixed_flags: u8, flags: u8) -> Result<(), DecodeError> {
         return Err(DecodeError::Malformed("reserved connect flag is set")); // [MQTT-3.1.2-3]
     }
     if flags & WILL_FLAG == 0 && flags & 0b0011_1000 != 0 {
-        return Err(DecodeError::Malformed("will QoS or retain without a will")); // [MQTT-3.1.2-11]
+        return Err(DecodeError::Malformed("will QoS or retain without a will")); // [MQTT-3.1.2-11], [MQTT-3.1.2-13]
     }
     Ok(())
 }
 
 /// The Client Identifier. In 5.0 one that is not a UTF-8 Encoded String is answered by a code of its own, as in
-/// Mosquitto, so that its owner learns which field was wrong [MQTT-3.1.3-4].
+/// Mosquitto, so that its owner learns which field was wrong [MQTT-3.1.3-4]. Every other one is allowed [MQTT-3.1.3-5].
 fn read_client_id<'a>(
     reader: &mut Reader<'a>,
     version: ProtocolVersion,
@@ -186,9 +188,10 @@ fn read_will<'a>(
     flags: u8,
     version: ProtocolVersion,
 ) -> Result<Will<'a>, DecodeError> {
+    // [MQTT-3.1.2-12]
     let qos = QoS::from_bits(flags >> 3).ok_or(DecodeError::Malformed("will of QoS 3"))?;
     let properties = read_properties(reader, version, Place::Will)?;
-    let topic = topic::name(reader.binary()?)?;
+    let topic = topic::name(reader.binary()?)?; // [MQTT-3.1.3-11]
     let payload = reader.binary()?;
     Ok(Will {
         qos,
@@ -261,7 +264,7 @@ impl Connack<'_> {
     /// Appends the packet.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) {
         encode_framed(out, PacketType::Connack.first_byte(), |out| {
-            out.extend_from_slice(&[self.session_present as u8, self.code]);
+            out.extend_from_slice(&[self.session_present as u8, self.code]); // [MQTT-3.2.2-1]
             if version.is_v5() {
                 self.properties.encode(out);
             }

@@ -149,8 +149,9 @@ impl PacketType {
     /// The first byte of a packet of this kind that has no flags of its own (2.1.3).
     pub const fn first_byte(self) -> u8 {
         let flags = match self {
+            // [MQTT-3.6.1-1], [MQTT-3.8.1-1], [MQTT-3.10.1-1]
             PacketType::Pubrel | PacketType::Subscribe | PacketType::Unsubscribe => 0b0010,
-            _ => 0,
+            _ => 0, // [MQTT-3.14.1-1], [MQTT-3.15.1-1]
         };
         (self as u8) << 4 | flags
     }

@@ -116,7 +116,7 @@ impl<'a> Value<'a> for &'a [u8] {
 
 impl<'a> Value<'a> for (&'a str, &'a str) {
     fn read(reader: &mut Reader<'a>) -> Result<(&'a str, &'a str), DecodeError> {
-        Ok((reader.string()?, reader.string()?))
+        Ok((reader.string()?, reader.string()?)) // [MQTT-1.5.7-1]
     }
     fn skip(reader: &mut Reader<'a>) -> Result<(), DecodeError> {
         reader.binary()?;
@@ -180,8 +180,8 @@ macro_rules! properties {
 properties! {
     0x01 PayloadFormatIndicator(u8) "payload-format-indicator" PUBLISH | WILL;
     0x02 MessageExpiryInterval(u32) "message-expiry-interval" PUBLISH | WILL;
-    0x03 ContentType(&'a str) "content-type" PUBLISH | WILL;
-    0x08 ResponseTopic(&'a str) "response-topic" PUBLISH | WILL;
+    0x03 ContentType(&'a str) "content-type" PUBLISH | WILL; // [MQTT-3.3.2-19]
+    0x08 ResponseTopic(&'a str) "response-topic" PUBLISH | WILL; // [MQTT-3.3.2-13]
     0x09 CorrelationData(&'a [u8]) "correlation-data" PUBLISH | WILL;
     0x0B SubscriptionIdentifier(VariableByteInteger) "subscription-identifier" PUBLISH | SUBSCRIBE;
     0x11 SessionExpiryInterval(u32) "session-expiry-interval" CONNECT | CONNACK | DISCONNECT;
@@ -308,7 +308,7 @@ impl<'a> Properties<'a> {
         })
     }
 
-    /// Appends the Property Length and the properties.
+    /// Appends the Property Length and the properties [MQTT-2.2.2-1].
     pub fn encode(&self, out: &mut Vec<u8>) {
         put_variable_byte_integer(out, self.bytes.len() as u32);
         out.extend_from_slice(self.bytes);

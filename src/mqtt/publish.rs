@@ -36,7 +36,7 @@ pub(crate) fn decode(
         return Err(DecodeError::Malformed("PUBLISH of QoS 0 with DUP")); // [MQTT-3.3.1-2]
     }
     let mut reader = Reader::new(body);
-    let name = reader.binary()?;
+    let name = reader.binary()?; // [MQTT-3.3.2-1]
     let topic = if name.is_empty() && version.is_v5() {
         ""
     } else {
@@ -115,6 +115,7 @@ impl<'a> PublishProperties<'a> {
                 (TOPIC_ALIAS, &[_, a, b]) => split.topic_alias = Some(u16::from_be_bytes([a, b])),
                 (SUBSCRIPTION_IDENTIFIER, _) => split.has_subscription_identifier = true,
                 (WILL_DELAY_INTERVAL, _) => {}
+                // [MQTT-3.3.2-4], [MQTT-3.3.2-15], [MQTT-3.3.2-16], [MQTT-3.3.2-17], [MQTT-3.3.2-20]
                 _ => scratch.extend_from_slice(wire),
             }
         }
@@ -198,7 +199,7 @@ impl PublishHeader<'_> {
     /// Appends the packet up to its payload. The number is where in `out` the Packet Identifier stands, for a caller
     /// who sends the same bytes with other identifiers; it means nothing at QoS 0.
     pub fn encode(&self, version: ProtocolVersion, out: &mut Vec<u8>) -> usize {
-        debug_assert_eq!(self.packet_id.is_some(), self.qos != QoS::AtMostOnce);
+        debug_assert_eq!(self.packet_id.is_some(), self.qos != QoS::AtMostOnce); // [MQTT-2.2.1-2]
         let remaining_length = self.variable_header_length(version) + self.payload_length;
         out.push(self.first_byte());
         put_variable_byte_integer(out, remaining_length as u32);

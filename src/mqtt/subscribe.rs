@@ -147,7 +147,7 @@ fn read_packet_id(reader: &mut Reader<'_>) -> Result<PacketId, DecodeError> {
 fn read_filter_and_options<'a>(
     reader: &mut Reader<'a>,
 ) -> Result<(&'a str, SubscriptionOptions), DecodeError> {
-    let filter = reader.string()?;
+    let filter = reader.string()?; // [MQTT-3.8.3-1]
     let byte = reader.u8()?;
     if byte & 0b1100_0000 != 0 {
         // [MQTT-3.8.3-5]
@@ -246,7 +246,7 @@ pub(crate) fn decode_unsubscribe(
         return Err(DecodeError::Protocol("UNSUBSCRIBE without a topic filter")); // [MQTT-3.10.3-2]
     }
     while !reader.is_empty() {
-        reader.string()?;
+        reader.string()?; // [MQTT-3.10.3-1]
     }
     Ok(Unsubscribe {
         packet_id,
@@ -260,11 +260,11 @@ macro_rules! subscription_ack {
         #[doc = concat!($text, " packet.")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub struct $name<'a> {
-            /// Of the packet that this answers.
+            /// Of the packet that this answers [MQTT-2.2.1-6].
             pub packet_id: PacketId,
             /// Reason String and User Properties.
             pub properties: Properties<'a>,
-            /// A code for each Topic Filter, in the order of the request.
+            /// A code for each Topic Filter, in the order of the request [MQTT-3.9.3-1], [MQTT-3.11.3-1].
             pub codes: &'a [u8],
         }
 

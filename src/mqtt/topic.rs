@@ -8,6 +8,7 @@ use super::primitive;
 pub const LEVELS_MAX: usize = 201;
 
 /// `bytes` as a Topic Name (4.7): at least one character [MQTT-4.7.3-1], no wildcards [MQTT-3.3.2-2].
+/// Its length on the wire has no room for more than 65,535 bytes [MQTT-4.7.3-3].
 #[inline]
 pub fn name(bytes: &[u8]) -> Result<&str, DecodeError> {
     let text = str::from_utf8(bytes).map_err(|_| DecodeError::Malformed("string is not UTF-8"))?;
@@ -21,9 +22,10 @@ pub fn name(bytes: &[u8]) -> Result<&str, DecodeError> {
         wildcards |= wildcard_in(word);
     });
     if special != 0 {
-        primitive::check_characters(text)?;
+        primitive::check_characters(text)?; // [MQTT-4.7.3-2]
     }
     if wildcards != 0 {
+        // [MQTT-4.7.0-1]
         return Err(DecodeError::Malformed("wildcard in a topic name"));
     }
     if bytes.len() >= LEVELS_MAX && memchr::memchr_iter(b'/', bytes).count() >= LEVELS_MAX {

@@ -15,7 +15,7 @@ fn usual_properties() -> Vec<Property> {
 }
 
 /// Sends this CONNECT and expects to be refused with this reason: a CONNACK without Session Present [MQTT-3.2.2-6], no
-/// DISCONNECT [MQTT-3.14.0-1], then the end [MQTT-3.2.2-7], [MQTT-4.13.2-1].
+/// DISCONNECT [MQTT-3.14.0-1], then the end [MQTT-3.2.2-7], [MQTT-4.13.2-1]. Of 3.1.1: [MQTT-3.2.2-4], [MQTT-3.2.2-5].
 #[track_caller]
 fn expect_refusal(broker: &Broker, version: Version, packet: impl Encode, reason: u8) {
     let mut client = broker.open(version);
@@ -314,7 +314,8 @@ fn zero_length_identifiers_can_be_refused() {
 }
 
 /// [MQTT-3.1.4-1] A CONNECT that does not match its format is refused: flags without their fields [MQTT-3.1.2-9],
-/// [MQTT-3.1.2-17], [MQTT-3.1.2-19], or fields without their flags [MQTT-3.1.2-16], [MQTT-3.1.2-18].
+/// [MQTT-3.1.2-17], [MQTT-3.1.2-19], or fields without their flags [MQTT-3.1.2-16], [MQTT-3.1.2-18]. For the password
+/// these are [MQTT-3.1.2-21] and [MQTT-3.1.2-20] of 3.1.1.
 #[test]
 fn mqtt_3_1_4_1_connect_must_match_its_format() {
     let broker = Broker::start(&[]);

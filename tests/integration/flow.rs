@@ -486,7 +486,7 @@ fn many_unreleased_messages_of_an_older_client() {
 }
 
 /// `allow_duplicate_messages`: a message that several subscriptions of one client match comes once for each, or once
-/// with the highest QoS among them. [MQTT-3.3.4-2]
+/// with the highest QoS among them. [MQTT-3.3.4-2], [MQTT-3.3.5-1]
 #[test]
 fn mqtt_3_3_4_2_allow_duplicate_messages() {
     for duplicates in [true, false] {

@@ -1,7 +1,7 @@
 //! Malformed packets and protocol errors: for each packet type, what must not be sent, and the answer to it.
 //!
 //! In 5.0 the answer is DISCONNECT with the reason (CONNACK, if the fault is in CONNECT), then the end [MQTT-4.13.1-1];
-//! in 3.x it is the end. Where the standard forbids something without naming the reason, both 0x81 (Malformed Packet)
+//! in 3.x it is the end [MQTT-4.8.0-1]. Where the standard forbids something without naming the reason, both 0x81 (Malformed Packet)
 //! and 0x82 (Protocol Error) are right.
 
 use crate::harness::*;
@@ -56,7 +56,8 @@ fn with_properties(head: &[u8], list: &[u8], tail: &[u8]) -> Vec<u8> {
     [head, &variable_byte_integer(list.len()), list, tail].concat()
 }
 
-/// The same string in every way that is no UTF-8 Encoded String [MQTT-1.5.4-1], [MQTT-1.5.4-2].
+/// The same string in every way that is no UTF-8 Encoded String [MQTT-1.5.4-1], [MQTT-1.5.4-2]; in 3.1.1 the same are
+/// [MQTT-1.5.3-1], [MQTT-1.5.3-2].
 fn bad_strings() -> Vec<(&'static str, &'static [u8])> {
     vec![
         ("a null character", b"a\x00b"),
@@ -270,7 +271,7 @@ fn mqtt_1_5_4_1_utf8_strings() {
     in_both(&v5, &v311);
 }
 
-/// [MQTT-1.5.4-3] A byte order mark is a character like another.
+/// [MQTT-1.5.4-3], [MQTT-1.5.3-3] A byte order mark is a character like another.
 #[test]
 fn mqtt_1_5_4_3_byte_order_mark() {
     let broker = Broker::start(&[]);

@@ -12,7 +12,8 @@ fn version_pairs() -> impl Iterator<Item = (Version, Version)> {
         .flat_map(|from| Version::ALL.map(|to| (from, to)))
 }
 
-/// [MQTT-4.3.1-1], [MQTT-3.3.1-2], [MQTT-2.2.1-2] QoS 0 is passed on with DUP 0 and without a Packet Identifier.
+/// [MQTT-4.3.1-1], [MQTT-3.3.1-2], [MQTT-2.2.1-2], [MQTT-2.3.1-5] QoS 0 is passed on with DUP 0 and without a Packet
+/// Identifier.
 #[test]
 fn mqtt_4_3_1_1_qos_0() {
     let broker = Broker::start(&[]);
@@ -327,7 +328,9 @@ fn a_publish_repeated_with_other_content() {
     broker.wait_for_log("Warning: ");
 }
 
-/// [MQTT-2.2.1-5] Several QoS 2 exchanges at a time, released in another order than they began: each PUBREL passes its
+/// [MQTT-2.2.1-5], [MQTT-2.3.1-6]
+///
+/// Several QoS 2 exchanges at a time, released in another order than they began: each PUBREL passes its
 /// own message on.
 #[test]
 fn mqtt_2_2_1_5_exchanges_in_any_order() {
@@ -475,7 +478,9 @@ fn mqtt_4_3_3_4_repeated_pubrec() {
     }
 }
 
-/// [MQTT-2.2.1-4] Identifiers that the broker gives are not 0, and not in use: over more messages than there are
+/// [MQTT-2.2.1-4], [MQTT-2.3.1-4]
+///
+/// Identifiers that the broker gives are not 0, and not in use: over more messages than there are
 /// identifiers, around two exchanges that stay open.
 #[test]
 fn mqtt_2_2_1_4_identifiers_are_unused_and_not_zero() {

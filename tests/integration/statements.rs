@@ -45,6 +45,26 @@ fn test_names_are_cited_tags() {
     }
 }
 
+/// Every statement that a test can hold is cited by one, here or beside the code.
+#[test]
+fn every_statement_is_cited() {
+    let mut texts = sources();
+    unit_tests(&root().join("src"), false, &mut texts);
+    let cited: HashSet<&str> = texts
+        .iter()
+        .flat_map(|(_, text)| text.split("[MQTT-").skip(1))
+        .filter_map(|cited| cited.split(']').next())
+        .collect();
+    let is_to_be_held =
+        |line: &&str| !matches!(line.split_whitespace().nth(1), Some("client" | "inside"));
+    let uncited: Vec<&str> = STATEMENTS
+        .lines()
+        .filter(is_to_be_held)
+        .filter(|line| tag_of_line(line).is_some_and(|tag| !cited.contains(tag)))
+        .collect();
+    assert!(uncited.is_empty(), "no test cites:\n{}", uncited.join("\n"));
+}
+
 fn tag_of_line(line: &str) -> Option<&str> {
     line.strip_prefix("MQTT-")?.split(' ').next()
 }
@@ -53,9 +73,34 @@ fn is_number(part: &str) -> bool {
     part.bytes().all(|byte| byte.is_ascii_digit())
 }
 
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Adds the modules of unit tests below `dir`, all of which are if `is_tests`: name and text.
+fn unit_tests(dir: &Path, is_tests: bool, texts: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(dir).expect("the code stands where it was built") {
+        let path = entry.expect("it can be listed").path();
+        let is_tests = is_tests || path.file_stem().is_some_and(|stem| stem == "tests");
+        if path.is_dir() {
+            unit_tests(&path, is_tests, texts);
+            continue;
+        }
+        let text = fs::read_to_string(&path).expect("it is text");
+        let start = if is_tests {
+            Some(0)
+        } else {
+            text.find("\n#[cfg(test)]\nmod tests {")
+        };
+        if let Some(start) = start {
+            texts.push((path.display().to_string(), text[start..].to_owned()));
+        }
+    }
+}
+
 /// The modules of tests: name and text.
 fn sources() -> Vec<(String, String)> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration");
+    let dir = root().join("tests/integration");
     let entries = fs::read_dir(dir).expect("the tests stand where they were built");
     let paths = entries.map(|entry| entry.expect("it can be listed").path());
     let modules = paths.filter(|path| {

@@ -120,8 +120,8 @@ fn identifiers(message: &Publish) -> Vec<Property> {
     found
 }
 
-/// [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-2.2.1-6], [MQTT-3.8.4-7] Each SUBSCRIBE is answered by a SUBACK of its identifier
-/// with the QoS granted.
+/// [MQTT-3.8.4-1], [MQTT-3.8.4-2], [MQTT-2.2.1-6], [MQTT-2.3.1-7], [MQTT-3.8.4-7] Each SUBSCRIBE is answered by a SUBACK
+/// of its identifier with the QoS granted.
 #[test]
 fn mqtt_3_8_4_2_suback_has_the_identifier() {
     let broker = Broker::start(&[]);
@@ -528,6 +528,38 @@ fn mqtt_3_10_4_5_unsuback() {
         client.subscribe("a", 0);
         client.send(unsubscribe(9, &["a", "a"]));
         client.expect(unsuback(9, &[0, 0x11]));
+    }
+}
+
+/// [MQTT-3.10.4-6] Several filters are handled in turn, as if each had come in an UNSUBSCRIBE of its own, except that one
+/// UNSUBACK answers them all.
+#[test]
+fn mqtt_3_10_4_6_several_filters() {
+    let broker = Broker::start(&[]);
+    for version in Version::ALL {
+        let mut alone = broker.connect(version, "alone");
+        let mut together = broker.connect(version, "together");
+        let filters = ["a", "none", "b/#", "a", "c/+"];
+        let reasons = [0, 0x11, 0, 0x11, 0];
+        for client in [&mut alone, &mut together] {
+            for filter in ["a", "b/#", "c/+", "kept"] {
+                client.subscribe(filter, 0);
+            }
+        }
+        for (filter, reason) in filters.iter().zip(reasons) {
+            alone.send(unsubscribe(7, &[filter]));
+            alone.expect(unsuback(7, &[reason]));
+        }
+        together.send(unsubscribe(7, &filters));
+        together.expect(unsuback(7, &reasons));
+        let mut publisher = broker.connect(version, "publisher");
+        for topic in ["a", "b/x", "c/x", "kept"] {
+            publisher.send(publish(topic, "x"));
+        }
+        for client in [&mut alone, &mut together] {
+            client.expect(publish("kept", "x"));
+            client.fence();
+        }
     }
 }
 
