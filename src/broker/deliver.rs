@@ -588,8 +588,8 @@ pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Outp
     link.unsent.reverse();
 }
 
-/// Sends again what was not acknowledged on an earlier connection, expired or not [MQTT-4.3.3-7], as far as the window of
-/// this one allows. What is too large for the client now is finished.
+/// Sends again what was not acknowledged on an earlier connection, expired or not [MQTT-4.3.3-7], as far as the window
+/// of this one allows. What is too large for the client now is finished.
 fn resend(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
     while link.window_used < link.window {
         let Some(packet_id) = link.unsent.pop() else {

@@ -79,8 +79,8 @@ pub struct Session {
     pub expiry: SessionExpiry,
     /// Where its subscriptions are in the tree.
     pub subscriptions: BTreeSet<SubscriptionKey>,
-    /// QoS 1 and 2 messages that were sent and are not acknowledged. They are completed to this client or to nobody, also
-    /// where a shared subscription brought them [MQTT-4.8.2-4], [MQTT-4.8.2-5].
+    /// QoS 1 and 2 messages that were sent and are not acknowledged. They are completed to this client or to nobody,
+    /// also where a shared subscription brought them [MQTT-4.8.2-4], [MQTT-4.8.2-5].
     pub inflight: Inflight,
     /// Messages that wait for a place in the window, or for the client to come back.
     pub queue: VecDeque<Delivery>,

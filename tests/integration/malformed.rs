@@ -1,8 +1,8 @@
 //! Malformed packets and protocol errors: for each packet type, what must not be sent, and the answer to it.
 //!
 //! In 5.0 the answer is DISCONNECT with the reason (CONNACK, if the fault is in CONNECT), then the end [MQTT-4.13.1-1];
-//! in 3.x it is the end [MQTT-4.8.0-1]. Where the standard forbids something without naming the reason, both 0x81 (Malformed Packet)
-//! and 0x82 (Protocol Error) are right.
+//! in 3.x it is the end [MQTT-4.8.0-1]. Where the standard forbids something without naming the reason, both 0x81
+//! (Malformed Packet) and 0x82 (Protocol Error) are right.
 
 use crate::harness::*;
 
