@@ -148,13 +148,22 @@ impl Link {
         (self.answer_bytes, self.backlog) = (share(self.answer_bytes), share(self.backlog));
     }
 
-    /// Encodes an answer into the outbox; no window holds it back [MQTT-4.9.0-3].
+    /// Encodes an answer into the outbox; no window holds it back [MQTT-4.9.0-3]. One that exceeds the client's Maximum
+    /// Packet Size is not sent [MQTT-3.1.2-24], and without it the connection cannot go on.
     pub fn answer(&mut self, output: &mut Output, encode: impl FnOnce(&mut Vec<u8>)) {
-        output.statistics.messages_sent += 1;
         let buffer = self.outbox.buffer(&mut output.buffers);
         let before = buffer.len();
         encode(buffer);
         let length = buffer.len() - before;
+        if self
+            .packet_bytes_max
+            .is_some_and(|max| length > max.get() as usize)
+        {
+            buffer.truncate(before);
+            output.unanswerable.push(self.connection);
+            return;
+        }
+        output.statistics.messages_sent += 1;
         if self.outbox.blocked {
             self.answer_bytes = self.answer_bytes.saturating_add(length as u32);
         }

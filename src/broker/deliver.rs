@@ -52,6 +52,8 @@ pub struct Output {
     pub dirty: Vec<ConnectionKey>,
     /// Connections that should be flushed before the turn ends.
     pub urgent: Vec<ConnectionKey>,
+    /// Connections whose client takes no packet as large as its answer.
+    pub unanswerable: Vec<ConnectionKey>,
     /// Connections to be closed.
     pub closing: Vec<Farewell>,
     /// What is counted for $SYS.

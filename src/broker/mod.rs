@@ -176,6 +176,7 @@ impl Broker {
         if let Some(link) = &mut self.clients[key].link {
             link.last_packet = now;
         }
+        let is_connect = matches!(packet, Packet::Connect(_));
         let result = match packet {
             Packet::Publish(publish) => self.publish(key, publish, now),
             Packet::Puback(ack) => self.puback(key, ack, now),
@@ -194,6 +195,16 @@ impl Broker {
         };
         if let Err(fault) = result {
             self.end_link(key, Ending::Fault(fault), now); // [MQTT-4.13.1-1]
+        }
+        while let Some(connection) = self.output.unanswerable.pop() {
+            let reason_code = ReasonCode::PacketTooLarge;
+            let what = "answer above the client's maximum packet size";
+            let ending = match is_connect {
+                // Nothing comes before a CONNACK [MQTT-3.14.0-1].
+                true => Ending::Refused(reason_code),
+                false => Ending::Fault(Fault::new(reason_code, what)),
+            };
+            self.detach(connection, ending, now);
         }
     }
 

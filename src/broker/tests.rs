@@ -653,3 +653,39 @@ fn reading_is_a_sign_of_life_of_a_client_that_is_not_read() {
     world.pass(seconds(1));
     assert!(world.is_closed(connection), "it does not read any more");
 }
+
+/// [MQTT-3.1.2-24]: an answer above the client's Maximum Packet Size is not sent, and ends the connection.
+#[test]
+fn mqtt_3_1_2_24_answers_keep_to_the_maximum_packet_size() {
+    let mut world = World::new("");
+    let tiny = properties(&[Property::MaximumPacketSize(10)]);
+    let connection = world.attach();
+    let connect = Connect {
+        properties: tiny.as_properties(),
+        ..v5("tiny")
+    };
+    world.handle(connection, Packet::Connect(connect));
+    assert!(world.is_closed(connection));
+    assert!(
+        world
+            .broker
+            .take_closing()
+            .is_some_and(|farewell| farewell.outbox.is_empty())
+    );
+
+    let small = properties(&[Property::MaximumPacketSize(30)]);
+    let connection = world.connect(Connect {
+        properties: small.as_properties(),
+        ..v5("small")
+    });
+    let filters = [("t", SubscriptionOptions::new(QoS::AtMostOnce)); 40];
+    let mut bytes = Vec::new();
+    let (version, none) = (ProtocolVersion::V5, Properties::NONE);
+    Subscribe::encode(mqtt::PacketId::FIRST, none, &filters, version, &mut bytes);
+    let limits = world.broker.limits(connection).expect("attached");
+    let (packet, _) = mqtt::decode(&bytes, limits).expect("valid").expect("whole");
+    world.handle(connection, packet);
+    assert!(world.is_closed(connection));
+    let farewell = world.broker.take_closing().expect("it is closed");
+    assert_eq!(farewell.outbox.contiguous(), Some(&[0xE0, 1, 0x95][..]));
+}
