@@ -7,13 +7,14 @@
 //! | [`mqtt`] | bytes and packets, as the specification has them | sockets, sessions, the clock |
 //! | [`buffer`] | bytes in transit: [`buffer::Ring`] in, [`buffer::Outbox`] out | sockets, packets |
 //! | [`config`] | what the operator asked for | everybody else |
+//! | [`auth`] | who may enter, and what they may do | connections, sessions, packets |
 //! | [`broker`] | all rules and all state of a server | sockets, the clock, disks, randomness |
 //! | [`net`] | sockets and bytes | MQTT |
 //! | [`server`] | the one loop and the one clock, where the rooms meet | the commands |
 //! | [`cli`] | the commands | |
 //!
-//! Imports point one way: `mqtt`, `buffer` and `config` import none of ours; `broker` imports those three; `net` imports
-//! `buffer` and `config`; `server` imports all but `cli`; `cli` imports anything. `tests/tidy.rs` holds the arrows.
+//! Imports point one way: `mqtt`, `buffer` and `config` import none of ours; `auth` imports `mqtt` and `config`; `broker`
+//! imports those four; `net` imports `buffer` and `config`; `server` imports all but `cli`; `cli` imports anything. `tests/tidy.rs` holds the arrows.
 //!
 //! # The path of one PUBLISH
 //!
@@ -37,6 +38,7 @@
 #![deny(unsafe_code)]
 #![warn(missing_docs)]
 
+pub mod auth;
 pub mod broker;
 pub mod buffer;
 pub mod cli;

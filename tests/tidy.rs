@@ -35,16 +35,22 @@ fn read(path: &Path) -> String {
 }
 
 /// Which rooms a room may name.
-const ARROWS: [(&str, &[&str]); 7] = [
+const ARROWS: [(&str, &[&str]); 8] = [
     ("mqtt", &[]),
     ("buffer", &[]),
     ("config", &[]),
-    ("broker", &["mqtt", "buffer", "config"]),
+    ("auth", &["mqtt", "config"]),
+    ("broker", &["mqtt", "buffer", "auth", "config"]),
     ("net", &["buffer", "config"]),
-    ("server", &["mqtt", "buffer", "config", "broker", "net"]),
+    (
+        "server",
+        &["mqtt", "buffer", "config", "auth", "broker", "net"],
+    ),
     (
         "cli",
-        &["mqtt", "buffer", "config", "broker", "net", "server"],
+        &[
+            "mqtt", "buffer", "config", "auth", "broker", "net", "server",
+        ],
     ),
 ];
 

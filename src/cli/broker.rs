@@ -229,6 +229,7 @@ fn request(arguments: &[OsString]) -> Result<Request, UsageError> {
                 .collect::<Result<_, _>>()?,
             verbose: matches.opt_present("verbose"),
             quiet: matches.opt_present("quiet"),
+            tls_keylog: None,
         },
     }))
 }
@@ -422,6 +423,7 @@ mod tests {
                 ports: vec![1884, 1885],
                 verbose: true,
                 quiet: true,
+                tls_keylog: None,
             },
             ..Run::default()
         };

@@ -12,8 +12,8 @@ use std::time::Duration;
 use super::options::{Kind, Repeat, Row, Scope, Standing};
 use super::parse::{File, Setting, Value};
 use super::{
-    Config, ConfigError, Listener, Log, LogTypes, Overrides, PORT_DEFAULT, Place, Problem,
-    SocketDomain, Warning,
+    AcceptVersions, Config, ConfigError, Listener, Log, LogTypes, Overrides, PORT_DEFAULT, Place,
+    Problem, SocketDomain, Warning,
 };
 
 /// The configuration that `main` and the command line ask for together.
@@ -118,7 +118,7 @@ impl Builder {
             allow_anonymous: false,
             allow_zero_length_client_id: true,
             auto_id_prefix: String::new(),
-            password_file: None,
+            client_id_prefix: None,
             max_inflight_messages: NonZeroU16::new(20),
             max_inflight_bytes: None,
             max_queued_messages: NonZeroUsize::new(1000),
@@ -133,11 +133,15 @@ impl Builder {
             allow_duplicate_messages: true,
             upgrade_outgoing_qos: false,
             retain_available: true,
+            check_retain_source: true,
+            memory_limit: None,
             retain_expiry_interval: None,
             set_tcp_nodelay: None,
             sys_interval: Some(Duration::from_secs(10)),
             connection_messages: true,
             log: Log::default(),
+            pid_file: None,
+            user: None,
         };
         Builder {
             config,
@@ -512,6 +516,7 @@ impl Builder {
             };
             Listener {
                 port: draft.port,
+                unix_path: None,
                 host: draft.host,
                 socket_domain: draft.socket_domain,
                 max_connections: draft.max_connections,
@@ -522,6 +527,13 @@ impl Builder {
                 allow_zero_length_client_id: security.allow_zero_length_client_id,
                 auto_id_prefix: draft.auto_id_prefix.unwrap_or(security.auto_id_prefix),
                 password_file: security.password_file,
+                acl_file: None,
+                bind_interface: None,
+                mount_point: None,
+                accept_protocol_versions: AcceptVersions::ALL,
+                use_username_as_client_id: false,
+                proxy_protocol: None,
+                tls: None,
             }
         });
         Ok(Config {
@@ -530,7 +542,6 @@ impl Builder {
             allow_anonymous: broker.allow_anonymous,
             allow_zero_length_client_id: broker.allow_zero_length_client_id,
             auto_id_prefix: broker.auto_id_prefix,
-            password_file: broker.password_file,
             ..self.config
         })
     }

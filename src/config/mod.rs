@@ -56,8 +56,8 @@ pub struct Config {
     pub allow_zero_length_client_id: bool,
     /// `auto_id_prefix`, where the client's listener does not say.
     pub auto_id_prefix: String,
-    /// `password_file`. No password can be verified yet, so a client that gives a user name is to be refused.
-    pub password_file: Option<PathBuf>,
+    /// `clientid_prefixes`: what every Client Identifier must start with.
+    pub client_id_prefix: Option<String>,
 
     /// `max_inflight_messages`: QoS 1 and 2 messages under way to one client, also the Receive Maximum that the
     /// broker tells; `None` is no limit.
@@ -88,6 +88,11 @@ pub struct Config {
     pub upgrade_outgoing_qos: bool,
     /// `retain_available`: whether clients may publish retained messages.
     pub retain_available: bool,
+    /// `check_retain_source`: whether the publisher of a retained message must still have the right to it when the
+    /// message is sent to a new subscription.
+    pub check_retain_source: bool,
+    /// `memory_limit`: the most memory to use, in bytes; `None` is no limit.
+    pub memory_limit: Option<NonZeroUsize>,
     /// `retain_expiry_interval`: how often to look for expired retained messages; `None` is never.
     pub retain_expiry_interval: Option<Duration>,
     /// `set_tcp_nodelay`; `None` is not said, and the broker chooses.
@@ -99,13 +104,19 @@ pub struct Config {
     pub connection_messages: bool,
     /// What is logged, where and how.
     pub log: Log,
+    /// `pid_file`: where the process number is written to.
+    pub pid_file: Option<PathBuf>,
+    /// `user`: whom to become when started as root.
+    pub user: Option<String>,
 }
 
 /// One `listener`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// The TCP port.
+    /// The TCP port; 0 for a listener on a Unix socket.
     pub port: u16,
+    /// The path of the Unix socket to listen on, instead of a port.
+    pub unix_path: Option<PathBuf>,
     /// The address or host name to bind to; `None` is every address of the machine.
     pub host: Option<String>,
     /// `socket_domain`: the IP version to listen on; `None` is both.
@@ -124,8 +135,102 @@ pub struct Listener {
     pub allow_zero_length_client_id: bool,
     /// What such an identifier starts with: of `listener_auto_id_prefix` and `auto_id_prefix`.
     pub auto_id_prefix: String,
-    /// The `password_file` that its clients' passwords are in; as [`Config::password_file`].
+    /// The `password_file` that its clients' passwords are in; without one, any user name is let in.
     pub password_file: Option<PathBuf>,
+    /// The `acl_file` that says what its clients may do; without one, everything.
+    pub acl_file: Option<PathBuf>,
+    /// `bind_interface`: the network interface to listen on alone.
+    pub bind_interface: Option<String>,
+    /// `mount_point`: what is put before every topic of its clients.
+    pub mount_point: Option<String>,
+    /// `accept_protocol_versions`: the versions of MQTT that its clients may speak.
+    pub accept_protocol_versions: AcceptVersions,
+    /// `use_username_as_clientid`: whether the user name takes the place of the Client Identifier.
+    pub use_username_as_client_id: bool,
+    /// `enable_proxy_protocol`: the header that a connection starts with.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// TLS, where the listener speaks it.
+    pub tls: Option<Tls>,
+}
+
+/// `accept_protocol_versions`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AcceptVersions {
+    /// MQTT 3.1, which is written `3`.
+    pub v31: bool,
+    /// MQTT 3.1.1, which is written `4`.
+    pub v311: bool,
+    /// MQTT 5.0, which is written `5`.
+    pub v5: bool,
+}
+
+impl AcceptVersions {
+    /// Every version.
+    pub const ALL: AcceptVersions = AcceptVersions {
+        v31: true,
+        v311: true,
+        v5: true,
+    };
+}
+
+/// `enable_proxy_protocol`: the header with which a proxy tells where a connection really comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// Version 1: a line of text.
+    V1,
+    /// Version 2: binary.
+    V2 {
+        /// `proxy_protocol_v2_require_tls`: whether the proxy must say that its client came over TLS.
+        require_tls: bool,
+        /// Whether the common name that the proxy tells is the user name: `use_identity_as_username` on a listener
+        /// without TLS of its own.
+        identity_is_user_name: bool,
+    },
+}
+
+/// TLS of one listener.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Tls {
+    /// `certfile`: the certificate chain, in PEM.
+    pub certfile: PathBuf,
+    /// `keyfile`: its private key, in PEM.
+    pub keyfile: PathBuf,
+    /// `cafile`: the authorities of client certificates, in PEM.
+    pub cafile: Option<PathBuf>,
+    /// `capath`: a directory of such authorities.
+    pub capath: Option<PathBuf>,
+    /// `crlfile`: revoked client certificates, in PEM.
+    pub crlfile: Option<PathBuf>,
+    /// `require_certificate`: whether a client must show a certificate.
+    pub require_certificate: bool,
+    /// What of the certificate is the user name, where anything is.
+    pub user_name: Option<CertificateName>,
+    /// `ciphers`: OpenSSL's names of TLS 1.2 suites.
+    pub ciphers: Option<String>,
+    /// `ciphers_tls1.3`: names of TLS 1.3 suites.
+    pub ciphers_tls13: Option<String>,
+    /// `tls_version`: the lowest version.
+    pub version_min: TlsVersion,
+    /// `disable_client_cert_date_checks`.
+    pub ignores_dates: bool,
+}
+
+/// What of a client's certificate is its user name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum CertificateName {
+    /// `use_identity_as_username`: the common name.
+    CommonName,
+    /// `use_subject_as_username`: the whole subject.
+    Subject,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TlsVersion {
+    /// TLS 1.2
+    V12,
+    /// TLS 1.3
+    V13,
 }
 
 /// An IP version.
@@ -144,6 +249,12 @@ pub struct Log {
     pub stdout: bool,
     /// Whether lines go to standard error.
     pub stderr: bool,
+    /// The file that lines go to.
+    pub file: Option<PathBuf>,
+    /// The syslog facility that lines go to, as in syslog(3): 3 for daemon, 16 to 23 for local0 to local7.
+    pub syslog: Option<u8>,
+    /// Whether lines are published below `$SYS/broker/log/`.
+    pub topic: bool,
     /// The kinds of lines that are logged.
     pub types: LogTypes,
     /// `log_timestamp`: whether a line starts with the time.
@@ -157,6 +268,9 @@ impl Default for Log {
         Log {
             stdout: false,
             stderr: true,
+            file: None,
+            syslog: None,
+            topic: false,
             types: LogTypes::DEFAULT,
             timestamp: true,
             timestamp_format: None,
@@ -213,6 +327,8 @@ pub struct Overrides {
     pub verbose: bool,
     /// `-q`: no logging, whatever else is said.
     pub quiet: bool,
+    /// `--tls-keylog`: where the secrets of TLS connections are written to, for debugging.
+    pub tls_keylog: Option<PathBuf>,
 }
 
 impl Config {

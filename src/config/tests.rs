@@ -213,7 +213,7 @@ fn values_come_to_their_fields() {
             c.listeners[0].auto_id_prefix == "my clients"
         }),
         ("password_file /etc/p w", |c| {
-            c.password_file == Some("/etc/p w".into())
+            c.listeners[0].password_file == Some("/etc/p w".into())
         }),
         ("max_inflight_messages 0", |c| {
             c.max_inflight_messages.is_none()

@@ -1,0 +1,1 @@
+//! `acl_file`: which topics a client may read and write.

@@ -1,0 +1,11 @@
+//! Who may: password files and access control lists, compiled when they are loaded, pure answers afterwards.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `password` | `password_file`, its hashes, and how long a check takes |
+//! | `acl` | `acl_file`: user, topic and pattern rules |
+//!
+//! It knows names, passwords and topics; it does not know connections, sessions or packets.
+
+pub mod acl;
+pub mod password;

@@ -1,0 +1,1 @@
+//! `password_file`: who has which password.
