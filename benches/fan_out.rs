@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use midge::auth::Auth;
 use midge::broker::timers::Time;
 use midge::broker::{Broker, Peer};
 use midge::buffer::ConnectionKey;
@@ -24,7 +25,13 @@ fn broker(subscribers: u32, version: ProtocolVersion, qos: QoS) -> Broker {
         "listener 1883\nallow_anonymous true\nsys_interval 0\nmax_inflight_messages 0\n",
     );
     let config = config.expect("a good configuration");
-    let mut broker = Broker::new(config, Time::ZERO, Duration::ZERO, Box::new(|| 1));
+    let mut broker = Broker::new(
+        config,
+        Auth::default(),
+        Time::ZERO,
+        Duration::ZERO,
+        Box::new(|| 1),
+    );
     for index in 0..=subscribers {
         let connection = ConnectionKey {
             index,

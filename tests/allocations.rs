@@ -9,6 +9,7 @@ use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use midge::auth::Auth;
 use midge::broker::timers::Time;
 use midge::broker::{Broker, Peer};
 use midge::buffer::ConnectionKey;
@@ -142,7 +143,13 @@ impl Driver {
         let config = Config::from_text("test.conf", "listener 1883\nallow_anonymous true\n");
         let config = config.expect("it is good");
         Driver {
-            broker: Broker::new(config, Time::ZERO, Duration::ZERO, Box::new(|| 1)),
+            broker: Broker::new(
+                config,
+                Auth::default(),
+                Time::ZERO,
+                Duration::ZERO,
+                Box::new(|| 1),
+            ),
             dirty: Vec::new(),
             now: Time::ZERO,
             connections: 0,

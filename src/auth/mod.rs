@@ -6,6 +6,103 @@
 //! | `acl` | `acl_file`: user, topic and pattern rules |
 //!
 //! It knows names, passwords and topics; it does not know connections, sessions or packets.
+//! 1. An [`Auth`] exists only if every file that its configuration names was read to its last line: what cannot be read
+//!    never means that everything is allowed.
+//! 2. It does not change; a reload makes another one.
 
 pub mod acl;
 pub mod password;
+
+use crate::config::Config;
+use acl::{Acl, AclError};
+use password::{PasswordFile, PasswordFileError};
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the files of a configuration say, for each of its listeners.
+#[derive(Debug, Default)]
+pub struct Auth {
+    doors: Vec<Door>,
+}
+
+/// What decides at one listener.
+#[derive(Clone, Debug, Default)]
+struct Door {
+    passwords: Option<Arc<PasswordFile>>,
+    acl: Option<Arc<Acl>>,
+}
+
+/// A file that cannot be used.
+#[derive(Debug)]
+pub enum AuthError {
+    /// A `password_file`.
+    Passwords(PasswordFileError),
+    /// An `acl_file`.
+    Acl(AclError),
+}
+
+impl fmt::Display for AuthError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AuthError::Passwords(error) => error.fmt(f),
+            AuthError::Acl(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for AuthError {}
+
+impl Auth {
+    /// Reads the password and ACL files of every listener of `config`, each file once.
+    /// # Errors
+    /// The first file that cannot be read or has a bad line.
+    pub fn load(config: &Config) -> Result<Auth, AuthError> {
+        let mut password_files = HashMap::new();
+        let mut acl_files = HashMap::new();
+        let mut doors = Vec::with_capacity(config.listeners.len());
+        for listener in &config.listeners {
+            let passwords = listener.password_file.as_deref().map(|path| {
+                once(&mut password_files, path, PasswordFile::load).map_err(AuthError::Passwords)
+            });
+            let acl = listener
+                .acl_file
+                .as_deref()
+                .map(|path| once(&mut acl_files, path, Acl::load).map_err(AuthError::Acl));
+            doors.push(Door {
+                passwords: passwords.transpose()?,
+                acl: acl.transpose()?,
+            });
+        }
+        Ok(Auth { doors })
+    }
+
+    /// The passwords that are asked for at the listener with this index.
+    pub fn passwords(&self, listener: usize) -> Option<&Arc<PasswordFile>> {
+        self.doors.get(listener)?.passwords.as_ref()
+    }
+
+    /// The rules that hold at the listener with this index.
+    pub fn acl(&self, listener: usize) -> Option<&Arc<Acl>> {
+        self.doors.get(listener)?.acl.as_ref()
+    }
+
+    /// Whether any listener has rules.
+    pub fn has_rules(&self) -> bool {
+        self.doors.iter().any(|door| door.acl.is_some())
+    }
+}
+
+fn once<T, E>(
+    files: &mut HashMap<PathBuf, Arc<T>>,
+    path: &Path,
+    load: impl FnOnce(&Path) -> Result<T, E>,
+) -> Result<Arc<T>, E> {
+    if let Some(file) = files.get(path) {
+        return Ok(Arc::clone(file));
+    }
+    let file = Arc::new(load(path)?);
+    files.insert(path.to_owned(), Arc::clone(&file));
+    Ok(file)
+}

@@ -8,6 +8,7 @@
 use super::deliver::Output;
 use super::session::Session;
 use super::timers::{Time, TimerKey};
+use crate::auth::password::PasswordHash;
 use crate::buffer::{ConnectionKey, Outbox};
 use crate::mqtt::{PacketId, ProtocolVersion};
 use foldhash::fast::RandomState;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
+use std::sync::Arc;
 
 /// Bytes of answers that a client which does not read may have waiting before it is not read from any more.
 pub(super) const ANSWER_BYTES_MAX: u32 = 64 * 1024;
@@ -47,6 +49,32 @@ impl fmt::Display for Peer {
     }
 }
 
+/// What the layers below MQTT know of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The user name that its certificate stands for.
+    pub user_name: Option<String>,
+    /// Version and cipher suite of TLS, as the log has them.
+    pub tls: Option<String>,
+}
+
+/// How far the password of a CONNECT is verified.
+#[derive(Clone, Debug, Default)]
+pub enum Password {
+    /// There was none to verify yet.
+    #[default]
+    NotAsked,
+    /// It is being verified; the CONNECT stays unread.
+    Waits,
+    /// It was compared with this hash, or with that of nobody.
+    Compared {
+        /// What it was compared with.
+        hash: Option<Arc<PasswordHash>>,
+        /// Whether it was the right one.
+        is_right: bool,
+    },
+}
+
 /// A Network Connection as the rules see it: what CONNECT negotiated, and the bytes to be sent.
 #[derive(Debug)]
 pub struct Link {
@@ -54,6 +82,12 @@ pub struct Link {
     pub connection: ConnectionKey,
     /// Where it comes from.
     pub peer: Peer,
+    /// What its transport says of who it is, where it says anything.
+    pub identity: Option<Box<Identity>>,
+    /// How far the password of its CONNECT is verified.
+    pub password: Password,
+    /// `mount_point` of its listener when CONNECT was accepted: what stands before every topic of this client.
+    pub mount: Option<Box<str>>,
     /// The version that CONNECT named; `None` before CONNECT.
     pub version: Option<ProtocolVersion>,
     /// Whether the client said that it is a bridge.
@@ -101,6 +135,9 @@ impl Link {
         Link {
             connection,
             peer,
+            identity: None,
+            password: Password::NotAsked,
+            mount: None,
             version: None,
             is_bridge: false,
             is_dirty: false,
@@ -132,6 +169,18 @@ impl Link {
     /// Whether the client takes part in MQTT 5.0.
     pub fn is_v5(&self) -> bool {
         self.version().is_v5()
+    }
+
+    /// The Topic Name as the client knows it: without the mount point. `None` where nothing is left, or the topic is none
+    /// below its mount point.
+    #[inline]
+    pub fn topic_seen<'a>(&self, topic: &'a str) -> Option<&'a str> {
+        match &self.mount {
+            None => Some(topic),
+            Some(mount) => topic
+                .strip_prefix(&**mount)
+                .filter(|topic| !topic.is_empty()),
+        }
     }
 
     /// Whether so many of its answers wait that its next packets should wait too.
@@ -343,6 +392,12 @@ impl Clients {
     pub fn connected(&self) -> usize {
         // Slots are either named, or wait for CONNECT with a link.
         self.attached - (self.slots.len() - self.names.len())
+    }
+
+    /// Who may read `topic`; everybody, unless somebody `restricts` anything.
+    #[inline]
+    pub fn readers_of(&self, topic: &str, restricts: bool) -> impl Fn(u32) -> bool {
+        move |client| !restricts || self[ClientKey(client)].session.may_read(topic)
     }
 
     /// The slot, if there is one.

@@ -4,13 +4,17 @@
 //! 2. One connection per Client Identifier: the older one is told 0x8E and closed [MQTT-3.1.4-3].
 //! 3. A CONNECT that is refused changes nothing.
 
-use super::client::{Client, ClientKey, Link, Peer};
+use super::authenticate::Authenticated;
+use super::client::{Client, ClientKey, Link, Password, Peer};
 use super::deliver::begin_resending;
 use super::ending::{Ending, patience};
+use super::principal::Principal;
+use super::publish::mount_topic;
 use super::session::SessionExpiry;
 use super::timers::Time;
 use super::{Broker, Fault, Timer};
 use crate::buffer::ConnectionKey;
+use crate::config::AcceptVersions;
 use crate::config::log_target::{INFORMATION, NOTICE};
 use crate::mqtt::connect::UnsupportedVersion;
 use crate::mqtt::{
@@ -18,6 +22,7 @@ use crate::mqtt::{
     ReasonCode, TLS_HANDSHAKE,
 };
 use std::num::{NonZeroU16, NonZeroU32};
+use std::rc::Rc;
 use std::time::Duration;
 
 /// How long a connection may take until its CONNECT is there. Mosquitto grants 90 seconds; slow links need far less, and
@@ -83,9 +88,9 @@ impl Broker {
         if let Some(link) = &mut self.clients[key].link {
             link.timer = Some(timer);
         }
-        if self.config.connection_messages {
-            let port = self.listener_of(key).port;
-            log::info!(target: NOTICE, "New connection from {peer} on port {port}.");
+        if self.listener_of(key).proxy_protocol.is_none() {
+            // Behind a proxy it is said when the proxy has told where the connection comes from.
+            self.log_attached(key);
         }
     }
 
@@ -128,18 +133,22 @@ impl Broker {
         if self.clients[key].is_connected() {
             return Err(Fault::protocol("second CONNECT")); // [MQTT-3.1.0-2], [MQTT-3.2.0-2]
         }
-        self.output.statistics.connections += 1;
         let requested = Requested::read(connect.properties);
-        if let Err(reason_code) = self.check_connect(key, &connect, &requested) {
-            self.refuse_connect(key, connect.version, reason_code, now);
-            return Ok(());
-        }
-        let assigned = connect
-            .client_id
-            .is_empty()
-            .then(|| self.assign_client_id(key)); // [MQTT-3.1.3-6]
-        let client_id = assigned.as_deref().unwrap_or(connect.client_id); // [MQTT-3.1.3-7]
-        let (key, session_present) = self.begin_session(key, client_id, connect.clean_start, now);
+        let checked = self.check_connect(key, &connect, &requested);
+        let admitted = match checked.and_then(|()| self.authenticate(key, &connect)) {
+            Ok(None) => return Ok(()), // until its password is compared
+            Ok(Some(authenticated)) => self.admit(key, &connect, authenticated),
+            Err(reason_code) => Err(reason_code),
+        };
+        self.output.statistics.connections += 1;
+        let (principal, assigned) = match admitted {
+            Ok(admitted) => admitted,
+            Err(reason_code) => {
+                self.refuse_connect(key, connect.version, reason_code, now);
+                return Ok(());
+            }
+        };
+        let (key, session_present) = self.begin_session(key, principal, connect.clean_start, now);
         self.accept(
             key,
             &connect,
@@ -165,7 +174,10 @@ impl Broker {
         if requested.has_data {
             return Err(ReasonCode::ProtocolError); // 3.1.2.11.10
         }
-        if connect.client_id.is_empty() {
+        if !accepts(listener.accept_protocol_versions, connect.version) {
+            return Err(ReasonCode::UnsupportedProtocolVersion);
+        }
+        if connect.client_id.is_empty() && !listener.use_username_as_client_id {
             match connect.version {
                 ProtocolVersion::V31 => return Err(ReasonCode::ClientIdentifierNotValid),
                 // [MQTT-3.1.3-8] of 3.1.1
@@ -180,24 +192,68 @@ impl Broker {
                 ProtocolVersion::V311 | ProtocolVersion::V5 => {}
             }
         }
-        // Passwords cannot be verified yet: only an open door lets anybody in, and nobody under a name that a password
-        // file is there to protect.
-        let claims_name = listener.password_file.is_some() && connect.user_name.is_some();
-        if !listener.allow_anonymous || claims_name {
-            return Err(ReasonCode::NotAuthorized);
-        }
         if !connect.version.is_v5() && self.exceeds_keep_alive(connect.keep_alive) {
             return Err(ReasonCode::ClientIdentifierNotValid); // Mosquitto's word for it
         }
         if let Some(will) = &connect.will {
             self.check_will(key, connect, will)?;
         }
-        let is_known = self.clients.find(connect.client_id).is_some();
-        let limit = self.config.global_max_clients;
-        if !is_known && limit.is_some_and(|max| self.clients.named() >= max.get()) {
-            return Err(ReasonCode::ServerBusy);
-        }
         Ok(())
+    }
+
+    /// What may refuse a CONNECT once it is known who it comes from: their principal, and the Client Identifier if it
+    /// was made for them.
+    fn admit(
+        &mut self,
+        key: ClientKey,
+        connect: &Connect<'_>,
+        authenticated: Authenticated,
+    ) -> Result<(Principal, Option<String>), ReasonCode> {
+        let Authenticated { user_name, proof } = authenticated;
+        let listener = self.listener_of(key);
+        let assigned = match (listener.use_username_as_client_id, &user_name) {
+            (true, Some(name)) if connect.client_id.is_empty() => Some(name.to_string()),
+            (true, Some(_)) => None,
+            (true, None) => return Err(ReasonCode::NotAuthorized),
+            // [MQTT-3.1.3-6]
+            (false, _) if connect.client_id.is_empty() => Some(self.assign_client_id(key)),
+            (false, _) => None,
+        };
+        let client_id = match (self.listener_of(key).use_username_as_client_id, &user_name) {
+            (true, Some(name)) => name,
+            _ => assigned.as_deref().unwrap_or(connect.client_id), // [MQTT-3.1.3-7]
+        };
+        let prefix = self.config.client_id_prefix.as_deref().unwrap_or("");
+        if !client_id.starts_with(prefix) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let index = self.clients[key]
+            .link
+            .as_ref()
+            .map(|link| link.peer.listener);
+        let index = index.expect("CONNECT came on a link");
+        let (authority, client_id) = (&self.authority, client_id.to_owned());
+        let principal = Principal::new(authority, &client_id, user_name, proof, index);
+        match self.clients.find(&client_id) {
+            Some(old) => {
+                let owner = self.clients[old].session.principal.as_ref();
+                if let Some(owner) = owner.filter(|owner| !owner.yields_to(&principal)) {
+                    let owner = owner.user_name.as_deref().unwrap_or_default();
+                    log::info!(
+                        target: NOTICE,
+                        "Client {client_id} is refused: its session belongs to the user '{owner}'."
+                    );
+                    return Err(ReasonCode::ClientIdentifierNotValid);
+                }
+            }
+            None => {
+                let limit = self.config.global_max_clients;
+                if limit.is_some_and(|max| self.clients.named() >= max.get()) {
+                    return Err(ReasonCode::ServerBusy);
+                }
+            }
+        }
+        Ok((principal, assigned))
     }
 
     fn check_will(
@@ -214,6 +270,9 @@ impl Broker {
         }
         if will.topic.starts_with("$CONTROL/") {
             return Err(ReasonCode::NotAuthorized);
+        }
+        if let Some(mount) = &self.listener_of(key).mount_point {
+            mount_topic(mount, will.topic).map_err(|fault| fault.reason_code)?;
         }
         let limit = self.config.message_size_limit;
         if limit.is_some_and(|limit| will.payload.len() > limit.get() as usize) {
@@ -250,9 +309,25 @@ impl Broker {
         }
     }
 
-    /// Finds or makes the session of `client_id` for the connection in `key`: the slot where both are now, and whether the
+    /// Finds or makes the session of `principal` for the connection in `key`: the slot where both are now, and whether the
     /// session was there before [MQTT-3.2.2-2], [MQTT-3.2.2-3].
     fn begin_session(
+        &mut self,
+        key: ClientKey,
+        principal: Principal,
+        clean_start: bool,
+        now: Time,
+    ) -> (ClientKey, bool) {
+        let (key, session_present) = self.find_session(key, &principal.client_id, clean_start, now);
+        let session = &mut self.clients[key].session;
+        session.principal = Some(Rc::new(principal));
+        if session_present && self.restricts {
+            self.rights_of_session_changed(key);
+        }
+        (key, session_present)
+    }
+
+    fn find_session(
         &mut self,
         key: ClientKey,
         client_id: &str,
@@ -357,8 +432,9 @@ impl Broker {
         let will = connect
             .will
             .as_ref()
-            .map(|will| Box::new(self.will_of(will)));
+            .map(|will| Box::new(self.will_of(key, will)));
         let alias_maximum = self.listener_of(key).max_topic_alias_broker;
+        let mount = self.listener_of(key).mount_point.as_deref().map(Into::into);
         let Client { session, link } = &mut self.clients[key];
         session.expiry = agreed.expiry;
         session.will = will; // [MQTT-3.1.2-7]
@@ -368,6 +444,8 @@ impl Broker {
             .for_each(|received| received.repeats = 0);
         let link = link.as_mut().expect("CONNECT came on a link");
         link.version = Some(connect.version);
+        link.password = Password::NotAsked;
+        link.mount = mount;
         link.is_bridge = connect.is_bridge;
         link.keep_alive = agreed.keep_alive;
         link.packet_bytes_max = requested.packet_bytes_max;
@@ -429,8 +507,9 @@ impl Broker {
             let (peer, name) = (link.peer, &client.session.client_id);
             let (version, clean) = (connect.version as u8, u8::from(connect.clean_start));
             let keep_alive = link.keep_alive;
-            let user_name = connect
-                .user_name
+            let principal = client.session.principal.as_ref();
+            let user_name = principal
+                .and_then(|principal| principal.user_name.as_ref())
                 .map(|name| format!(", u'{name}'"))
                 .unwrap_or_default();
             log::info!(
@@ -438,6 +517,10 @@ impl Broker {
                 "New {kind} connected from {peer} as {name} \
                  (p{version}, c{clean}, k{keep_alive}{user_name})."
             );
+            let identity = link.identity.as_ref();
+            if let Some(tls) = identity.and_then(|identity| identity.tls.as_ref()) {
+                log::info!(target: NOTICE, "Client {name} negotiated {tls}");
+            }
         }
         match &connect.will {
             Some(will) => {
@@ -493,6 +576,14 @@ impl Broker {
             self.send_connack(key, version, false, code, Properties::NONE);
         }
         self.end_link(key, Ending::Refused(reason_code), now); // [MQTT-3.1.4-6], [MQTT-3.2.2-7]
+    }
+}
+
+fn accepts(accepted: AcceptVersions, version: ProtocolVersion) -> bool {
+    match version {
+        ProtocolVersion::V31 => accepted.v31,
+        ProtocolVersion::V311 => accepted.v311,
+        ProtocolVersion::V5 => accepted.v5,
     }
 }
 

@@ -271,8 +271,8 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    /// Puts the copy into the outbox. `false` means that it exceeds the client's Maximum Packet Size and is passed over
-    /// as if it had been sent [MQTT-3.1.2-25].
+    /// Puts the copy into the outbox. `false` means that it exceeds the client's Maximum Packet Size, or has no topic below
+    /// the client's mount point, and is passed over as if it had been sent [MQTT-3.1.2-25].
     #[inline]
     fn encode(
         &self,
@@ -282,7 +282,8 @@ impl Copy<'_> {
         output: &mut Output,
         now: Time,
     ) -> bool {
-        let has_own_properties = link.alias_maximum > 0 || !self.identifiers.is_empty();
+        let has_own_properties =
+            link.alias_maximum > 0 || !self.identifiers.is_empty() || link.mount.is_some();
         if has_own_properties || output.layouts.has_one_receiver {
             return self.encode_alone(publication, name, false, link, output, now);
         }
@@ -328,13 +329,16 @@ impl Copy<'_> {
         now: Time,
     ) -> bool {
         let version = link.version();
-        let (topic_alias, is_new) = alias_for(link, publication.topic);
+        let Some(topic) = link.topic_seen(publication.topic) else {
+            return false;
+        };
+        let (topic_alias, is_new) = alias_for(link, topic);
         let header = PublishHeader {
             dup,
             qos: self.qos,
             retain: self.retain,
             topic: if topic_alias.is_none() || is_new {
-                publication.topic
+                topic
             } else {
                 ""
             },
@@ -360,7 +364,7 @@ impl Copy<'_> {
         }
         if let (true, Some(alias)) = (is_new, topic_alias) {
             let aliases = link.aliases.get_or_insert_default();
-            aliases.sent.insert(publication.topic.into(), alias);
+            aliases.sent.insert(topic.into(), alias);
         }
         self.account(publication, name, dup, link, output);
         true
@@ -528,7 +532,8 @@ pub fn accepts_now(session: &Session, link: &Link, delivery: &Delivery, config: 
         || session.queue.is_empty() && has_room(session, link, delivery, config)
 }
 
-/// Sends `delivery`, for which there is room, unless it expired or is too large for this client.
+/// Sends `delivery`, for which there is room, unless it expired, is too large for this client, or is no longer for it to
+/// read: what it may not read now it does not get, whatever it might have read when the message came.
 pub fn send_delivery(
     session: &mut Session,
     link: &mut Link,
@@ -537,7 +542,7 @@ pub fn send_delivery(
     now: Time,
 ) {
     let has_id = delivery.qos != QoS::AtMostOnce;
-    if delivery.message.is_expired(now) {
+    if delivery.message.is_expired(now) || !session.may_read(delivery.message.topic()) {
         // Mosquitto gave the message its identifier when it was queued; clients see the gap.
         if has_id {
             session.inflight.skip();
@@ -607,6 +612,11 @@ fn resend(session: &mut Session, link: &mut Link, output: &mut Output, now: Time
             packet_id: Some(packet_id),
             identifiers: &delivery.identifiers,
         };
+        if !session.may_read(delivery.message.topic()) {
+            session.inflight.finish(packet_id);
+            output.statistics.publish_dropped += 1;
+            continue;
+        }
         session.inflight.take_place(packet_id);
         let mut publication = Publication::of(&delivery.message);
         if !copy.encode_alone(

@@ -3,7 +3,8 @@
 //! 1. A connection that ends is taken out of its slot at once; its last bytes go to `Output::closing`.
 //! 2. A session without a connection has one timer, for its will or its end, whichever is due first.
 
-use super::client::ClientKey;
+use super::client::{ClientKey, Password};
+use super::connect::CONNECT_TIMEOUT;
 use super::deliver::Farewell;
 use super::session::SessionExpiry;
 use super::timers::Time;
@@ -30,6 +31,10 @@ pub enum Ending<'a> {
     Refused(ReasonCode),
     /// Another connection uses the same Client Identifier.
     TakenOver,
+    /// The client has lost the right to be here.
+    Administrative,
+    /// The broker has as much memory as it may have.
+    OutOfMemory,
     /// The broker stops.
     ShuttingDown,
 }
@@ -45,6 +50,8 @@ impl Ending<'_> {
             Ending::TimedOut => Some(ReasonCode::KeepAliveTimeout),
             Ending::Fault(fault) => Some(fault.reason_code),
             Ending::TakenOver => Some(ReasonCode::SessionTakenOver),
+            Ending::Administrative => Some(ReasonCode::AdministrativeAction),
+            Ending::OutOfMemory => Some(ReasonCode::QuotaExceeded),
             Ending::ShuttingDown => Some(ReasonCode::ServerShuttingDown),
         }
     }
@@ -60,6 +67,8 @@ impl Ending<'_> {
                 log_text(*reason_code)
             }
             Ending::TakenOver => "session taken over",
+            Ending::Administrative => "administrative action",
+            Ending::OutOfMemory => "out of memory",
             Ending::ShuttingDown => "server shutting down",
         }
     }
@@ -227,7 +236,7 @@ impl Broker {
         }
     }
 
-    fn set_session_timer(&mut self, key: ClientKey) {
+    pub(super) fn set_session_timer(&mut self, key: ClientKey) {
         self.cancel_session_timer(key);
         let session = &mut self.clients[key].session;
         let due = [session.will_due, session.ends].into_iter().flatten().min();
@@ -266,6 +275,11 @@ impl Broker {
             return;
         };
         link.timer = None;
+        if matches!(link.password, Password::Waits) {
+            // That it takes long is our doing.
+            link.timer = Some(self.timers.insert(now + CONNECT_TIMEOUT, Timer::Link(key)));
+            return;
+        }
         if link.version.is_some() {
             let mut due = link.last_packet + patience(link.keep_alive);
             if link.is_congested() {

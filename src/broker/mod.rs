@@ -15,6 +15,7 @@
 //! has its invariants numbered at its top; [`check_invariants`](Broker::check_invariants) walks them all.
 
 mod ack;
+mod authenticate;
 pub mod client;
 mod connect;
 mod deliver;
@@ -22,7 +23,9 @@ mod ending;
 mod inflight;
 mod levels;
 pub mod message;
+mod principal;
 mod publish;
+mod reload;
 mod replay;
 mod retain;
 pub mod retained;
@@ -34,11 +37,14 @@ pub mod sys;
 pub mod timers;
 mod will;
 
+pub use authenticate::PasswordCheck;
 pub use client::Peer;
 pub use connect::CONNECT_TIMEOUT;
 pub use deliver::{Farewell, Output};
 pub use ending::Ending;
 
+use crate::auth::Auth;
+use crate::auth::password::Verified;
 use crate::buffer::{BufferPool, ConnectionKey, Outbox};
 use crate::config::{Config, Listener};
 use crate::mqtt::{
@@ -46,6 +52,7 @@ use crate::mqtt::{
 };
 use client::{ClientKey, Clients, Link};
 use message::Tally;
+use principal::Authority;
 use retain::RetainedMessage;
 use retained::Retained;
 use std::rc::Rc;
@@ -101,6 +108,11 @@ pub type Random = Box<dyn FnMut() -> u64>;
 /// A server's rules and state.
 pub struct Broker {
     config: Config,
+    authority: Rc<Authority>,
+    /// Passwords that were verified once, so that a reconnect costs no hash.
+    verified: Verified,
+    /// Passwords that are to be verified elsewhere.
+    checks: Vec<PasswordCheck>,
     clients: Clients,
     subscriptions: Subscriptions,
     /// They belong to no session and stay when one ends: [MQTT-3.1.2-7] of 3.1.1.
@@ -117,18 +129,31 @@ pub struct Broker {
     replaying: Vec<ClientKey>,
     /// How many nodes of `retained` may still be looked at in this turn.
     look_up_budget: usize,
+    /// Whether there are rules about who may read what.
+    restricts: bool,
     /// Memory for what one call puts together and drops.
     scratch: Vec<u8>,
 }
 
 impl Broker {
-    /// A broker without clients. `now` is its first moment, `unix_time` what a wall clock shows then, for aligning $SYS.
-    /// `random` makes the identifiers that clients are given, and the seed of the hash tables.
-    pub fn new(config: Config, now: Time, unix_time: Duration, mut random: Random) -> Broker {
+    /// A broker without clients, in which `auth` says who may what. `now` is its first moment, `unix_time` what a wall
+    /// clock shows then, for aligning $SYS. `random` makes the identifiers that clients are given, and the seed of the
+    /// hash tables.
+    pub fn new(
+        config: Config,
+        auth: Auth,
+        now: Time,
+        unix_time: Duration,
+        mut random: Random,
+    ) -> Broker {
         let seed = random();
         let output = Output::default();
         let mut broker = Broker {
             config,
+            restricts: auth.has_rules(),
+            authority: Authority::new(auth),
+            verified: Verified::new(),
+            checks: Vec::new(),
             clients: Clients::default(),
             subscriptions: Subscriptions::new(seed),
             retained: Retained::new(seed),
@@ -249,16 +274,12 @@ impl Broker {
         self.replay(key, now);
     }
 
-    /// Whether `key` may publish to `topic`: what the server says of itself is not for clients to say. Bridges tell of
-    /// their state below `$SYS/broker/connection/`, as in Mosquitto.
-    fn may_publish(&self, _key: ClientKey, topic: &str) -> bool {
-        if !topic.starts_with('$') {
-            return true;
-        }
-        if mqtt::topic::matches("$SYS/broker/connection/+/state", topic) {
-            return true;
-        }
-        !(topic.starts_with("$SYS") || topic.starts_with("$CONTROL/"))
+    /// Whether `key` may publish to `topic`.
+    fn may_publish(&self, key: ClientKey, topic: &str) -> bool {
+        let principal = &self.clients[key].session.principal;
+        principal
+            .as_ref()
+            .is_some_and(|principal| principal.may_write(topic))
     }
 
     fn listener_of(&self, key: ClientKey) -> &Listener {
@@ -390,7 +411,9 @@ impl Broker {
     /// # Panics
     /// When one does not hold: that is a fault of ours.
     pub fn check_invariants(&self) {
-        self.subscriptions.check_invariants();
+        self.subscriptions.check_invariants(|client, topic| {
+            self.clients.readers_of(topic, self.restricts)(client)
+        });
         self.retained.check_invariants();
         let mut named = 0;
         let mut attached = 0;

@@ -3,15 +3,15 @@
 //! 1. A message is acknowledged after it was routed (QoS 1) or stored (QoS 2), in the same turn.
 //! 2. Routing visits each matching subscription once and allocates nothing unless somebody has to keep the message.
 
-use super::client::{ClientKey, Link};
+use super::client::{ClientKey, Clients, Link};
 use super::deliver::{Wanted, deliver, identifiers_of};
 use super::message::Publication;
 use super::replay::catch_up;
 use super::session::Received;
-use super::subscriptions::Subscription;
+use super::subscriptions::{Groups, Subscription, SubscriptionKey};
 use super::timers::Time;
 use super::{Broker, Fault};
-use crate::mqtt::{PacketId, PacketType, Publish, PublishProperties, QoS, ReasonCode};
+use crate::mqtt::{PacketId, PacketType, Publish, PublishProperties, QoS, ReasonCode, topic};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ impl Broker {
     ) -> Result<(), Fault> {
         self.output.statistics.publish_received += 1;
         self.output.statistics.publish_bytes_received += publish.payload.len() as u64;
-        if publish.properties.is_empty() {
+        if publish.properties.is_empty() && self.mount_of(key).is_none() {
             let publication =
                 Publication::new(publish.topic, publish.payload, publish.qos, publish.retain);
             return self.receive(key, &publish, publication, now);
@@ -69,6 +69,14 @@ impl Broker {
             }
             None => publish.topic,
         };
+        let mounted;
+        let topic = match self.mount_of(key) {
+            Some(mount) => {
+                mounted = mount_topic(mount, topic)?;
+                &mounted
+            }
+            None => topic,
+        };
         let mut publication = Publication::new(topic, publish.payload, publish.qos, publish.retain);
         publication.passed_on = properties.passed_on;
         // 0 leaves no time for anything; Mosquitto takes it for no expiry, and so do we.
@@ -77,6 +85,11 @@ impl Broker {
             .filter(|&seconds| seconds > 0);
         publication.expires = expiry.map(|seconds| now + Duration::from_secs(seconds.into()));
         self.receive(key, &publish, publication, now)
+    }
+
+    /// What stands before every topic of `key`.
+    pub(super) fn mount_of(&self, key: ClientKey) -> Option<&str> {
+        self.clients[key].link.as_ref()?.mount.as_deref()
     }
 
     /// The topic that `alias` stands for, after it was set to `topic` where that is not empty (3.3.2.3.4).
@@ -164,7 +177,7 @@ impl Broker {
         mut publication: Publication<'_>,
         packet_id: PacketId,
     ) -> Result<(), Fault> {
-        let matched = !self.subscriptions.resolve(publication.topic).is_empty();
+        let matched = self.has_receivers(publication.topic);
         let may_hold_one_more = self.may_hold_one_more(key);
         let client = &mut self.clients[key];
         let session = &mut client.session;
@@ -227,6 +240,13 @@ impl Broker {
         // [MQTT-4.3.3-8]
         self.acknowledge(key, PacketType::Pubrec, packet_id, matched_code(matched));
         Ok(())
+    }
+
+    /// Whether a message with this topic would go to anybody.
+    fn has_receivers(&mut self, topic: &str) -> bool {
+        let may_read = self.clients.readers_of(topic, self.restricts);
+        let (matches, _) = self.subscriptions.resolve_with_groups(topic, may_read);
+        !matches.is_empty()
     }
 
     /// Whether `key` may send one more QoS 2 message before it releases another.
@@ -292,9 +312,12 @@ impl Broker {
         now: Time,
     ) -> bool {
         if publication.retain {
-            self.retain(publication);
+            self.retain(source, publication);
         }
-        let (matches, groups) = self.subscriptions.resolve_with_groups(publication.topic);
+        let may_read = self.clients.readers_of(publication.topic, self.restricts);
+        let (matches, groups) = self
+            .subscriptions
+            .resolve_with_groups(publication.topic, may_read);
         if matches.is_empty() {
             return false;
         }
@@ -336,15 +359,11 @@ impl Broker {
             }
             rest = &others[count..];
         }
-        // One member of each shared group gets the message (4.8.2): the next in turn that is connected, or, where none
-        // is, the next whose session waits for it.
+        // One member of each shared group gets the message (4.8.2).
         for &group in &matches.groups {
-            let clients = &self.clients;
-            let connected =
-                |member: &Subscription| clients[ClientKey(member.client)].is_connected();
-            let chosen = groups
-                .choose(group, connected)
-                .or_else(|| groups.choose(group, |_| true));
+            let chosen = choose(groups, group, &self.clients, |clients, client| {
+                clients.readers_of(publication.topic, self.restricts)(client)
+            });
             if let Some(member) = chosen {
                 let client = &mut self.clients[ClientKey(member.client)];
                 let identifiers = identifiers_of([&member]);
@@ -364,6 +383,33 @@ impl Broker {
         }
         true
     }
+}
+
+/// The member of `group` that gets the next message: the next in turn that is connected, or, where none is, the next whose
+/// session waits for it; never one that may not read it.
+fn choose(
+    groups: &mut Groups,
+    group: SubscriptionKey,
+    clients: &Clients,
+    may_read: impl Fn(&Clients, u32) -> bool,
+) -> Option<Subscription> {
+    let readers = |member: &Subscription| may_read(clients, member.client);
+    let connected =
+        |member: &Subscription| clients[ClientKey(member.client)].is_connected() && readers(member);
+    groups
+        .choose(group, connected)
+        .or_else(|| groups.choose(group, readers))
+}
+
+/// The Topic Name `topic` below `mount`.
+pub(super) fn mount_topic(mount: &str, topic: &str) -> Result<String, Fault> {
+    let mounted = format!("{mount}{topic}");
+    let is_too_long = mounted.len() > usize::from(u16::MAX);
+    if is_too_long || topic::name(mounted.as_bytes()).is_err() {
+        let what = "topic too long or of too many levels with its mount point";
+        return Err(Fault::new(ReasonCode::TopicNameInvalid, what));
+    }
+    Ok(mounted)
 }
 
 /// How a PUBLISH went that was accepted, for PUBACK [MQTT-3.4.2-1] and PUBREC [MQTT-3.5.2-1].

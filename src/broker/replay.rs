@@ -185,11 +185,12 @@ impl Broker {
                 self.look_up_budget = self.look_up_budget.saturating_sub(cost);
                 continue;
             };
-            let is_current = replay.changes == self.retained_changes
-                || self
-                    .retained
-                    .get(message.topic())
-                    .is_some_and(|retained| Rc::ptr_eq(&retained.message, message));
+            let checks_source = self.restricts && self.config.check_retain_source;
+            let is_current = (replay.changes == self.retained_changes && !checks_source)
+                || self.retained.get(message.topic()).is_some_and(|retained| {
+                    Rc::ptr_eq(&retained.message, message)
+                        && (!checks_source || retained.source_may_write())
+                });
             let delivery = Replay::delivery(message, subscription, &self.config);
             if is_current && replay.is_waiting(message) {
                 if !accepts_now(session, link, &delivery, &self.config) {

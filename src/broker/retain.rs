@@ -2,7 +2,9 @@
 //!
 //! 1. A retained message with a Message Expiry Interval has a timer, which ends with it.
 
+use super::client::ClientKey;
 use super::message::{Message, Publication};
+use super::principal::Principal;
 use super::timers::TimerKey;
 use super::{Broker, Timer};
 use std::rc::Rc;
@@ -12,13 +14,23 @@ use std::rc::Rc;
 pub struct RetainedMessage {
     /// The message.
     pub message: Rc<Message>,
+    /// Who published it; `None` is the broker itself.
+    source: Option<Rc<Principal>>,
     expiry: Option<TimerKey>,
+}
+
+impl RetainedMessage {
+    /// Whether its publisher still has the right to it: `check_retain_source`.
+    pub fn source_may_write(&self) -> bool {
+        let source = self.source.as_ref();
+        source.is_none_or(|source| source.may_write(self.message.topic()))
+    }
 }
 
 impl Broker {
     /// Keeps `publication` as the last message of its topic [MQTT-3.3.1-5], or clears the topic where it has no payload
     /// [MQTT-3.3.1-6], [MQTT-3.3.1-7].
-    pub(super) fn retain(&mut self, publication: &mut Publication<'_>) {
+    pub(super) fn retain(&mut self, source: Option<ClientKey>, publication: &mut Publication<'_>) {
         self.retained_changes += 1;
         let former = if publication.payload.is_empty() {
             self.retained.remove(publication.topic)
@@ -28,8 +40,13 @@ impl Broker {
                 let index = self.expiring.insert(Rc::clone(&message));
                 self.timers.insert(expires, Timer::Retained(index as u32))
             });
-            self.retained
-                .set(publication.topic, RetainedMessage { message, expiry })
+            let source = source.and_then(|key| self.clients[key].session.principal.clone());
+            let retained = RetainedMessage {
+                message,
+                source,
+                expiry,
+            };
+            self.retained.set(publication.topic, retained)
         };
         if let Some(expiry) = former.and_then(|former| former.expiry)
             && let Some(Timer::Retained(index)) = self.timers.cancel(expiry)

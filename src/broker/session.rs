@@ -6,6 +6,7 @@
 
 use super::inflight::{Delivery, Inflight};
 use super::message::Message;
+use super::principal::Principal;
 use super::replay::Replay;
 use super::subscriptions::SubscriptionKey;
 use super::timers::{Time, TimerKey};
@@ -75,6 +76,8 @@ pub struct Received {
 pub struct Session {
     /// The Client Identifier; empty before CONNECT.
     pub client_id: Box<str>,
+    /// Who the last CONNECT came from; `None` before CONNECT.
+    pub principal: Option<Rc<Principal>>,
     /// When the session ends after the Network Connection has.
     pub expiry: SessionExpiry,
     /// Where its subscriptions are in the tree.
@@ -109,6 +112,7 @@ impl Session {
     pub fn new() -> Session {
         Session {
             client_id: Box::default(),
+            principal: None,
             expiry: SessionExpiry::WithConnection,
             subscriptions: BTreeSet::new(),
             inflight: Inflight::default(),
@@ -123,6 +127,13 @@ impl Session {
             timer: None,
             is_dropping: false,
         }
+    }
+
+    /// Whether messages with this Topic Name may go to the client.
+    #[inline]
+    pub fn may_read(&self, topic: &str) -> bool {
+        let principal = self.principal.as_ref();
+        principal.is_some_and(|principal| principal.may_read(topic))
     }
 
     /// Puts a message at the end of the queue.

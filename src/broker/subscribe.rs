@@ -48,8 +48,11 @@ impl Broker {
         // [MQTT-3.8.4-5]
         for (filter, options) in subscribe.filters() {
             let options = self.granted(key, options);
-            self.subscribe_one(key, filter, options, identifier.unwrap_or(0))?;
-            codes.push(options.qos() as u8); // [MQTT-3.9.3-2]
+            let code = match self.subscribe_one(key, filter, options, identifier.unwrap_or(0))? {
+                true => options.qos() as u8,
+                false => self.denial(key),
+            };
+            codes.push(code); // [MQTT-3.9.3-2]
         }
         log::debug!("Sending SUBACK to {}", self.clients[key].session.client_id);
         self.answer(key, |version, out| {
@@ -73,14 +76,31 @@ impl Broker {
         options.with_qos(options.qos().min(max_qos)) // [MQTT-3.2.2-10]
     }
 
+    /// How SUBACK says in the client's version that a filter is not for it.
+    fn denial(&self, key: ClientKey) -> u8 {
+        let link = self.clients[key].link.as_ref();
+        match link.is_some_and(|link| link.is_v5()) {
+            true => ReasonCode::NotAuthorized as u8,
+            false => ReasonCode::UnspecifiedError as u8,
+        }
+    }
+
+    /// Subscribes to `filter`; `false` means that the client may not.
     fn subscribe_one(
         &mut self,
         key: ClientKey,
         filter: &str,
         options: SubscriptionOptions,
         identifier: u32,
-    ) -> Result<(), Fault> {
-        let shared = topic::shared(filter)?;
+    ) -> Result<bool, Fault> {
+        let mut shared = topic::shared(filter)?;
+        let mounted = self.mounted_filter(key, shared.filter)?;
+        shared.filter = mounted.as_deref().unwrap_or(shared.filter);
+        let principal = self.clients[key].session.principal.as_ref();
+        if !principal.is_some_and(|principal| principal.may_subscribe(shared.filter)) {
+            log::debug!("\t{filter} (denied)");
+            return Ok(false);
+        }
         let subscription = Subscription {
             client: key.0,
             identifier,
@@ -103,7 +123,17 @@ impl Broker {
         if wants_retained && shared.group.is_none() && !self.retained.is_empty() {
             session.replay.get_or_insert_default().request(place);
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// `filter` below the client's mount point, where it has one.
+    fn mounted_filter(&self, key: ClientKey, filter: &str) -> Result<Option<String>, Fault> {
+        let Some(mount) = self.mount_of(key) else {
+            return Ok(None);
+        };
+        let mounted = format!("{mount}{filter}");
+        topic::check_filter(&mounted)?;
+        Ok(Some(mounted))
     }
 
     /// UNSUBSCRIBE (3.10) [MQTT-3.10.4-4].
@@ -148,7 +178,9 @@ impl Broker {
     }
 
     fn unsubscribe_one(&mut self, key: ClientKey, filter: &str) -> Result<bool, Fault> {
-        let shared = topic::shared(filter)?;
+        let mut shared = topic::shared(filter)?;
+        let mounted = self.mounted_filter(key, shared.filter)?;
+        shared.filter = mounted.as_deref().unwrap_or(shared.filter);
         let session = &mut self.clients[key].session;
         let name = &session.client_id;
         log::debug!("\t{filter}");

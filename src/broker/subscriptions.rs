@@ -236,11 +236,19 @@ impl Subscriptions {
 
     /// Who gets a message with the Topic Name `topic` [MQTT-3.3.2-3].
     pub fn resolve(&mut self, topic: &str) -> &Matches {
-        self.resolve_with_groups(topic).0
+        self.resolve_with_groups(topic, |_| true).0
     }
 
-    /// The same, and beside it the groups, so that a member can be chosen while the matches are borrowed.
-    pub fn resolve_with_groups(&mut self, topic: &str) -> (&Matches, &mut Groups) {
+    /// The same among those who may read it, and beside it the groups, so that a member can be chosen while the matches
+    /// are borrowed.
+    ///
+    /// The answers of `may_read` are kept with the matches: a client is asked for again after
+    /// [`Subscriptions::rights_changed`], or when filters change. Members of groups are not asked for.
+    pub fn resolve_with_groups(
+        &mut self,
+        topic: &str,
+        may_read: impl Fn(u32) -> bool,
+    ) -> (&Matches, &mut Groups) {
         let hash = self.trie.hash.text(topic.as_bytes());
         let cached = self.cache.find(hash, topic);
         if let Some(slot) = cached
@@ -250,6 +258,9 @@ impl Subscriptions {
         }
         self.matches.clear();
         self.trie.walk(topic, &mut self.walk, &mut self.matches);
+        self.matches
+            .subscriptions
+            .retain(|subscription| may_read(subscription.client));
         match cached {
             Some(slot) => self.cache.refresh(slot, &self.matches, &self.changes),
             None if self.cache.saw_recently(hash) => {
@@ -259,6 +270,11 @@ impl Subscriptions {
             None => {}
         }
         (&self.matches, &mut self.groups)
+    }
+
+    /// Somebody's right to read has changed: everybody is asked again.
+    pub fn rights_changed(&mut self) {
+        self.changes.note_everywhere();
     }
 
     /// As [`Groups::choose`].
@@ -273,7 +289,7 @@ impl Subscriptions {
     /// Walks everything.
     /// # Panics
     /// If one of the numbered invariants does not hold.
-    pub fn check_invariants(&self) {
+    pub fn check_invariants(&self, may_read: impl Fn(u32, &str) -> bool) {
         self.trie.check_invariants();
         let lists = self.trie.nodes.iter();
         let plain = lists.map(|(_, node)| node.listeners.subscriptions().len());
@@ -282,6 +298,9 @@ impl Subscriptions {
         self.cache.check_invariants(&self.changes, |topic| {
             let mut matches = Matches::default();
             self.trie.walk(topic, &mut Walk::default(), &mut matches);
+            matches
+                .subscriptions
+                .retain(|subscription| may_read(subscription.client, topic));
             matches
         });
     }

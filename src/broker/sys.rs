@@ -4,7 +4,7 @@
 
 use super::message::Publication;
 use super::statistics::Statistics;
-use super::timers::Time;
+use super::timers::{Time, TimerKey};
 use super::{Broker, Timer};
 use crate::mqtt::QoS;
 use std::time::Duration;
@@ -91,6 +91,9 @@ const LOADS: [Load; 9] = [
 /// Over how many minutes the rates are averaged.
 const MINUTES: [u32; 3] = [1, 5, 15];
 
+/// How long a log line waits for a subscriber that is away.
+const LOG_LINE_EXPIRY: Duration = Duration::from_secs(20);
+
 /// What was told last.
 #[derive(Debug)]
 pub struct Sys {
@@ -102,6 +105,7 @@ pub struct Sys {
     averages: [[f64; MINUTES.len()]; LOADS.len()],
     is_first: bool,
     memory: Memory,
+    timer: Option<TimerKey>,
 }
 
 impl Sys {
@@ -117,6 +121,7 @@ impl Sys {
             averages: [[0.0; MINUTES.len()]; LOADS.len()],
             is_first: true,
             memory: Memory::default(),
+            timer: None,
         }
     }
 
@@ -131,6 +136,9 @@ impl Sys {
 impl Broker {
     /// Tells the version and everything else for the first time, and sets the timer, unless `sys_interval` is 0.
     pub(super) fn start_sys(&mut self, now: Time) {
+        if let Some(timer) = self.sys.timer.take() {
+            self.timers.cancel(timer);
+        }
         if self.config.sys_interval.is_some() {
             self.tell(
                 "$SYS/broker/version",
@@ -157,7 +165,15 @@ impl Broker {
         self.tell_loads(now);
         self.sys.is_first = false;
         let due = self.sys.next_due(interval, now);
-        self.timers.insert(due, Timer::Sys);
+        self.sys.timer = Some(self.timers.insert(due, Timer::Sys));
+    }
+
+    /// Publishes a log line below `$SYS/broker/log/`: QoS 2 where a subscriber asks for it, and not retained, as in
+    /// Mosquitto.
+    pub fn publish_log_line(&mut self, topic: &str, line: &str, now: Time) {
+        let mut publication = Publication::new(topic, line.as_bytes(), QoS::ExactlyOnce, false);
+        publication.expires = Some(now + LOG_LINE_EXPIRY);
+        self.route(None, &mut publication, now);
     }
 
     fn tell_gauges(&mut self, now: Time) {

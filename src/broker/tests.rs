@@ -2,6 +2,7 @@
 
 use super::client::ANSWER_BYTES_MAX;
 use super::*;
+use crate::auth::Auth;
 use crate::mqtt::{
     Connect, Properties, Property, PropertyBuffer, Publish, QoS, Subscribe, SubscriptionOptions,
     Will,
@@ -25,7 +26,7 @@ impl World {
             count += 1;
             count
         });
-        let broker = Broker::new(config, Time::ZERO, Duration::ZERO, random);
+        let broker = Broker::new(config, Auth::default(), Time::ZERO, Duration::ZERO, random);
         World {
             broker,
             now: Time::ZERO,

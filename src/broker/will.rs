@@ -4,6 +4,7 @@
 
 use super::client::ClientKey;
 use super::message::{Message, Publication};
+use super::publish::mount_topic;
 use super::timers::Time;
 use super::{Broker, mqtt};
 use crate::mqtt::{Property, PublishProperties};
@@ -21,7 +22,9 @@ pub struct Will {
 
 impl Broker {
     /// Keeps what CONNECT says about the will.
-    pub(super) fn will_of(&self, will: &mqtt::Will<'_>) -> Will {
+    pub(super) fn will_of(&self, key: ClientKey, will: &mqtt::Will<'_>) -> Will {
+        let mounted = self.mounted_will_topic(key, will);
+        let topic = mounted.as_deref().unwrap_or(will.topic);
         let mut scratch = Vec::new();
         let delay = will.properties.iter().find_map(|property| match property {
             Property::WillDelayInterval(seconds) => Some(Duration::from_secs(seconds.into())),
@@ -29,7 +32,7 @@ impl Broker {
         });
         let properties = PublishProperties::split(will.properties, &mut scratch);
         // [MQTT-3.1.2-14], [MQTT-3.1.2-15]
-        let mut publication = Publication::new(will.topic, will.payload, will.qos, will.retain);
+        let mut publication = Publication::new(topic, will.payload, will.qos, will.retain);
         publication.passed_on = properties.passed_on; // [MQTT-3.1.3-10]
         let seconds = properties.message_expiry_seconds;
         Will {
@@ -37,6 +40,12 @@ impl Broker {
             message_expiry: seconds.map(|seconds| Duration::from_secs(seconds.into())),
             delay: delay.unwrap_or_default(),
         }
+    }
+
+    /// The will's topic below the mount point, where there is one; CONNECT was refused if that is no topic.
+    fn mounted_will_topic(&self, key: ClientKey, will: &mqtt::Will<'_>) -> Option<String> {
+        let mount = self.listener_of(key).mount_point.as_ref()?;
+        mount_topic(mount, will.topic).ok()
     }
 
     /// Publishes the will of `key`, if it still has one [MQTT-3.1.2-8]; it is gone afterwards [MQTT-3.1.2-10].
@@ -49,6 +58,8 @@ impl Broker {
         };
         let message = &will.message;
         if !self.may_publish(key, message.topic()) {
+            let (name, topic) = (&self.clients[key].session.client_id, message.topic());
+            log::debug!("Denied will of {name} ('{topic}')");
             return;
         }
         let mut publication = Publication::of(message);

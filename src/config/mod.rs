@@ -188,6 +188,19 @@ pub enum ProxyProtocol {
     },
 }
 
+impl ProxyProtocol {
+    /// Whether the common name that the proxy tells is the user name.
+    pub fn identity_is_user_name(self) -> bool {
+        matches!(
+            self,
+            ProxyProtocol::V2 {
+                identity_is_user_name: true,
+                ..
+            }
+        )
+    }
+}
+
 /// TLS of one listener.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Tls {

@@ -6,6 +6,7 @@
 mod event_loop;
 pub mod log;
 
+use crate::auth::Auth;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -141,7 +142,7 @@ impl Server {
         let unix_time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let broker = Broker::new(config, clock.now(), unix_time, random());
+        let broker = Broker::new(config, Auth::default(), clock.now(), unix_time, random());
         Ok(Server {
             net,
             broker,

@@ -72,6 +72,11 @@ impl Changes {
         self.counts[usize::from(bucket)] += 1;
     }
 
+    /// Notes that the matches of every topic may have changed: every topic has bucket 0 among its own.
+    pub(super) fn note_everywhere(&mut self) {
+        self.counts[0] += 1;
+    }
+
     pub(super) fn stamp<'a>(
         &self,
         hash: &LevelHash,

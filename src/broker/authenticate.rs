@@ -1,0 +1,187 @@
+//! Who a CONNECT comes from: certificate, user name and password, or nobody in particular.
+//!
+//! Hashing a password takes tens of milliseconds, so it is done elsewhere: the CONNECT stays unread where it is, its
+//! connection waits, and when the answer is there ([`Broker::password_compared`]) the same CONNECT is handled again.
+//! 1. Whoever waits has changed nothing, and is not read from.
+//! 2. An answer counts for the hash that it was found with: if the password file changes meanwhile, it is asked again.
+//! 3. A user name that does not exist takes as long to refuse as one that does.
+//! 4. A password is held no longer than it takes to compare it, and never logged.
+
+use super::Broker;
+use super::client::{Client, ClientKey, Identity, Password, Peer};
+use super::principal::Proof;
+use super::timers::Time;
+use crate::auth::password::Challenge;
+use crate::buffer::ConnectionKey;
+use crate::config::log_target::NOTICE;
+use crate::mqtt::{Connect, ReasonCode};
+
+/// A password that is to be compared with a hash, on any thread.
+pub struct PasswordCheck {
+    /// Whose it is.
+    pub connection: ConnectionKey,
+    challenge: Challenge,
+    password: Box<[u8]>,
+}
+
+impl PasswordCheck {
+    /// Compares; takes tens of milliseconds.
+    pub fn is_right(&self) -> bool {
+        self.challenge.verify(&self.password)
+    }
+}
+
+impl Drop for PasswordCheck {
+    fn drop(&mut self) {
+        self.password.fill(0);
+    }
+}
+
+/// Who somebody is.
+#[derive(Debug)]
+pub(super) struct Authenticated {
+    /// The User Name.
+    pub(super) user_name: Option<Box<str>>,
+    /// How it was proven.
+    pub(super) proof: Proof,
+}
+
+impl Authenticated {
+    fn new(user_name: Option<&str>, proof: Proof) -> Authenticated {
+        Authenticated {
+            user_name: user_name.map(Into::into),
+            proof,
+        }
+    }
+}
+
+impl Broker {
+    /// The layers below MQTT have learnt who `connection` is, before its first packet.
+    pub fn identify(&mut self, connection: ConnectionKey, peer: Peer, identity: Identity) {
+        let Some(key) = self.clients.by_connection(connection) else {
+            return;
+        };
+        let is_behind_proxy = self.listener_of(key).proxy_protocol.is_some();
+        if let Some(link) = &mut self.clients[key].link {
+            link.peer = peer;
+            link.identity = (identity != Identity::default()).then(|| Box::new(identity));
+        }
+        if is_behind_proxy {
+            self.log_attached(key);
+        }
+    }
+
+    pub(super) fn log_attached(&self, key: ClientKey) {
+        if let (true, Some(link)) = (self.config.connection_messages, &self.clients[key].link) {
+            let (peer, port) = (&link.peer, self.listener_of(key).port);
+            log::info!(target: NOTICE, "New connection from {peer} on port {port}.");
+        }
+    }
+
+    /// The passwords that are to be compared now.
+    pub fn take_password_checks(&mut self) -> std::vec::Drain<'_, PasswordCheck> {
+        self.checks.drain(..)
+    }
+
+    /// Whether the CONNECT of `connection` waits for its password to be compared: it is to stay unread until
+    /// [`Broker::password_compared`], and then to be handled again.
+    pub fn is_waiting(&self, connection: ConnectionKey) -> bool {
+        self.clients.by_connection(connection).is_some_and(|key| {
+            let link = self.clients[key].link.as_ref();
+            link.is_some_and(|link| matches!(link.password, Password::Waits))
+        })
+    }
+
+    /// What came of a [`PasswordCheck`].
+    pub fn password_compared(&mut self, check: &PasswordCheck, is_right: bool, now: Time) {
+        let Some(key) = self.clients.by_connection(check.connection) else {
+            return;
+        };
+        if let Some(link) = &mut self.clients[key].link {
+            link.last_packet = now;
+            link.password = Password::Compared {
+                hash: check.challenge.hash().cloned(),
+                is_right,
+            };
+        }
+    }
+
+    /// Who `connect` comes from; `None` means that it waits.
+    /// # Errors
+    /// What a client is told that may not enter.
+    pub(super) fn authenticate(
+        &mut self,
+        key: ClientKey,
+        connect: &Connect<'_>,
+    ) -> Result<Option<Authenticated>, ReasonCode> {
+        let listener = self.listener_of(key);
+        let certified = listener
+            .tls
+            .as_ref()
+            .is_some_and(|tls| tls.user_name.is_some())
+            || listener
+                .proxy_protocol
+                .is_some_and(|proxy| proxy.identity_is_user_name());
+        let link = self.clients[key].link.as_ref();
+        let link = link.expect("CONNECT came on a link");
+        if certified {
+            // The name that the certificate stands for is the only one that counts.
+            let identity = link.identity.as_ref();
+            let name = identity.and_then(|identity| identity.user_name.as_deref());
+            let name = name.ok_or(ReasonCode::NotAuthorized)?;
+            return Ok(Some(Authenticated::new(Some(name), Proof::Certificate)));
+        }
+        match connect.user_name {
+            Some(user_name) => self.authenticate_user(key, user_name, connect.password),
+            None if listener.allow_anonymous => Ok(Some(Authenticated::new(None, Proof::None))),
+            None => Err(ReasonCode::NotAuthorized),
+        }
+    }
+
+    fn authenticate_user(
+        &mut self,
+        key: ClientKey,
+        user_name: &str,
+        password: Option<&[u8]>,
+    ) -> Result<Option<Authenticated>, ReasonCode> {
+        let Client { link, .. } = &mut self.clients[key];
+        let link = link.as_mut().expect("CONNECT came on a link");
+        let auth = self.authority.auth();
+        let Some(passwords) = auth.passwords(link.peer.listener) else {
+            // Nothing to check a name with: it is as good as none.
+            let listener = &self.config.listeners[link.peer.listener];
+            return match listener.allow_anonymous {
+                true => Ok(Some(Authenticated::new(Some(user_name), Proof::None))),
+                false => Err(ReasonCode::NotAuthorized),
+            };
+        };
+        let password = password.ok_or(ReasonCode::NotAuthorized)?;
+        let hash = passwords.hash_of(user_name);
+        if let Some(hash) = hash
+            && self.verified.knows(user_name, hash, password)
+        {
+            let proof = Proof::Password(hash.clone());
+            return Ok(Some(Authenticated::new(Some(user_name), proof)));
+        }
+        if let Password::Compared {
+            hash: compared,
+            is_right,
+        } = &link.password
+            && compared.as_ref() == hash
+        {
+            let (true, Some(hash)) = (is_right, hash) else {
+                return Err(ReasonCode::NotAuthorized);
+            };
+            self.verified.remember(user_name, hash, password);
+            let proof = Proof::Password(hash.clone());
+            return Ok(Some(Authenticated::new(Some(user_name), proof)));
+        }
+        link.password = Password::Waits;
+        self.checks.push(PasswordCheck {
+            connection: link.connection,
+            challenge: passwords.challenge(user_name),
+            password: password.into(),
+        });
+        Ok(None)
+    }
+}

@@ -1,0 +1,171 @@
+//! Who stands behind a session, and what they may do now.
+//!
+//! A [`Principal`] goes with a session from one CONNECT to the next, and with every retained message that was published
+//! under it, so that a right which was taken away is gone for all that was said before, too.
+//!
+//! 1. Rights are never older than the rules in force: a reload raises the epoch, and whoever asks a principal whose rights
+//!    are of an earlier one has them made anew first.
+//! 2. Who has no principal may do nothing.
+
+use crate::auth::Auth;
+use crate::auth::acl::Rights;
+use crate::auth::password::PasswordHash;
+use crate::mqtt::topic;
+use std::cell::{Cell, Ref, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+/// The rules in force, shared by all who are subject to them.
+#[derive(Debug, Default)]
+pub struct Authority {
+    auth: RefCell<Auth>,
+    epoch: Cell<u64>,
+}
+
+impl Authority {
+    /// What `auth` says is in force.
+    pub fn new(auth: Auth) -> Rc<Authority> {
+        Rc::new(Authority {
+            auth: RefCell::new(auth),
+            epoch: Cell::new(0),
+        })
+    }
+
+    /// Puts other rules in force.
+    pub fn replace(&self, auth: Auth) {
+        *self.auth.borrow_mut() = auth;
+        self.epoch.set(self.epoch.get() + 1);
+    }
+
+    /// What the files say.
+    pub fn auth(&self) -> Ref<'_, Auth> {
+        self.auth.borrow()
+    }
+
+    /// Whether there are any rules about topics.
+    pub fn restricts(&self) -> bool {
+        self.auth.borrow().has_rules()
+    }
+}
+
+/// How it is known that somebody is who they say.
+#[derive(Clone, Debug)]
+pub enum Proof {
+    /// It is not: there was no name, or nothing to check it with.
+    None,
+    /// By the password that this is the hash of.
+    Password(Arc<PasswordHash>),
+    /// By a certificate.
+    Certificate,
+}
+
+impl Proof {
+    /// Whether there is one.
+    pub fn is_some(&self) -> bool {
+        !matches!(self, Proof::None)
+    }
+}
+
+/// Who a CONNECT came from.
+#[derive(Debug)]
+pub struct Principal {
+    authority: Rc<Authority>,
+    /// The Client Identifier.
+    pub client_id: Box<str>,
+    /// The User Name, of CONNECT or of the certificate.
+    pub user_name: Option<Box<str>>,
+    /// How the name was proven.
+    pub proof: Proof,
+    /// The index of the listener they came through.
+    pub listener: usize,
+    /// Of which epoch `rights` is.
+    epoch: Cell<u64>,
+    /// `None` where no rules restrict them.
+    rights: RefCell<Option<Box<Rights>>>,
+}
+
+impl Principal {
+    /// Who has just proven to be `user_name`, or nobody in particular.
+    pub fn new(
+        authority: &Rc<Authority>,
+        client_id: &str,
+        user_name: Option<Box<str>>,
+        proof: Proof,
+        listener: usize,
+    ) -> Principal {
+        let principal = Principal {
+            authority: Rc::clone(authority),
+            client_id: client_id.into(),
+            user_name,
+            proof,
+            listener,
+            epoch: Cell::new(0),
+            rights: RefCell::new(None),
+        };
+        principal.renew();
+        principal
+    }
+
+    /// Makes the rights anew from the rules in force.
+    fn renew(&self) {
+        let auth = self.authority.auth();
+        let acl = auth.acl(self.listener);
+        let rights = acl.map(|acl| acl.rights(self.user_name.as_deref(), &self.client_id));
+        *self.rights.borrow_mut() = rights.map(Box::new);
+        self.epoch.set(self.authority.epoch.get());
+    }
+
+    fn may(&self, ask: impl FnOnce(&Rights) -> bool) -> bool {
+        if self.epoch.get() != self.authority.epoch.get() {
+            self.renew();
+        }
+        self.rights
+            .borrow()
+            .as_ref()
+            .is_none_or(|rights| ask(rights))
+    }
+
+    /// Whether messages with this Topic Name may go to them.
+    pub fn may_read(&self, topic: &str) -> bool {
+        self.may(|rights| rights.may_read(topic))
+    }
+
+    /// Whether they may publish to this Topic Name. What the server says of itself is not for clients to say; bridges tell
+    /// of their state below `$SYS/broker/connection/`, as in Mosquitto.
+    pub fn may_write(&self, topic: &str) -> bool {
+        if topic.starts_with('$') {
+            let is_the_servers = topic.starts_with("$SYS") || topic.starts_with("$CONTROL/");
+            if is_the_servers && !topic::matches("$SYS/broker/connection/+/state", topic) {
+                return false;
+            }
+        }
+        self.may(|rights| rights.may_write(topic))
+    }
+
+    /// Whether they may subscribe to this Topic Filter, which has no share name any more.
+    pub fn may_subscribe(&self, filter: &str) -> bool {
+        self.may(|rights| rights.may_subscribe(filter))
+    }
+
+    /// Whether `other` may act on a session of theirs: a name that was proven belongs to whoever proves it again, as long
+    /// as the password file still has it.
+    pub fn yields_to(&self, other: &Principal) -> bool {
+        if !self.proof.is_some() {
+            return true;
+        }
+        let is_same = other.proof.is_some() && self.user_name == other.user_name;
+        is_same || !self.is_known()
+    }
+
+    /// Whether the name could still be proven: its line is in the password file, or certificates prove it.
+    fn is_known(&self) -> bool {
+        match (&self.proof, &self.user_name) {
+            (Proof::Password(_), Some(name)) => {
+                let auth = self.authority.auth();
+                let passwords = auth.passwords(self.listener);
+                passwords.is_some_and(|passwords| passwords.hash_of(name).is_some())
+            }
+            _ => true,
+        }
+    }
+}
