@@ -136,7 +136,11 @@ impl Broker {
         let requested = Requested::read(connect.properties);
         let checked = self.check_connect(key, &connect, &requested);
         let admitted = match checked.and_then(|()| self.authenticate(key, &connect)) {
-            Ok(None) => return Ok(()), // until its password is compared
+            Ok(None) => {
+                // Until its password is compared; then it is handled again, and counted.
+                self.output.statistics.messages_received -= 1;
+                return Ok(());
+            }
             Ok(Some(authenticated)) => self.admit(key, &connect, authenticated),
             Err(reason_code) => Err(reason_code),
         };
@@ -168,6 +172,9 @@ impl Broker {
         requested: &Requested,
     ) -> Result<(), ReasonCode> {
         let listener = self.listener_of(key);
+        if self.is_out_of_memory {
+            return Err(ReasonCode::ServerBusy);
+        }
         if requested.has_method {
             return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
         }

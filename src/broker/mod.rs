@@ -38,7 +38,7 @@ pub mod timers;
 mod will;
 
 pub use authenticate::PasswordCheck;
-pub use client::Peer;
+pub use client::{Identity, Peer};
 pub use connect::CONNECT_TIMEOUT;
 pub use deliver::{Farewell, Output};
 pub use ending::Ending;
@@ -131,6 +131,7 @@ pub struct Broker {
     look_up_budget: usize,
     /// Whether there are rules about who may read what.
     restricts: bool,
+    is_out_of_memory: bool,
     /// Memory for what one call puts together and drops.
     scratch: Vec<u8>,
 }
@@ -151,6 +152,7 @@ impl Broker {
         let mut broker = Broker {
             config,
             restricts: auth.has_rules(),
+            is_out_of_memory: false,
             authority: Authority::new(auth),
             verified: Verified::new(),
             checks: Vec::new(),
@@ -192,6 +194,18 @@ impl Broker {
         })
     }
 
+    /// How many bytes of memory the process has. Beyond `memory_limit` nobody gets in, and who brings a message or a
+    /// subscription is disconnected; what frees memory goes on.
+    pub fn set_memory(&mut self, bytes: usize) {
+        let limit = self.config.memory_limit;
+        let is_out = limit.is_some_and(|limit| bytes > limit.get());
+        if is_out && !self.is_out_of_memory {
+            log::warn!("Warning: memory_limit is reached: messages and subscriptions are refused.");
+        }
+        self.is_out_of_memory = is_out;
+        self.sys.set_memory(bytes as u64);
+    }
+
     /// A packet came on `connection`.
     pub fn handle(&mut self, connection: ConnectionKey, packet: Packet<'_>, now: Time) {
         let Some(key) = self.clients.by_connection(connection) else {
@@ -203,6 +217,9 @@ impl Broker {
         }
         let is_connect = matches!(packet, Packet::Connect(_));
         let result = match packet {
+            Packet::Publish(_) | Packet::Subscribe(_) if self.is_out_of_memory => {
+                return self.end_link(key, Ending::OutOfMemory, now);
+            }
             Packet::Publish(publish) => self.publish(key, publish, now),
             Packet::Puback(ack) => self.puback(key, ack, now),
             Packet::Pubrec(ack) => self.pubrec(key, ack, now),

@@ -13,7 +13,9 @@ use super::session::SessionExpiry;
 use super::subscriptions::SubscriptionKey;
 use super::timers::Time;
 use crate::auth::Auth;
+use crate::buffer::ConnectionKey;
 use crate::config::Config;
+use crate::config::log_target::NOTICE;
 
 impl Broker {
     /// Puts `config` and `auth` in force. The listeners of `config` are those that are open, in the order that they have
@@ -45,6 +47,16 @@ impl Broker {
                 self.shorten_session(key, now);
             }
         }
+    }
+
+    /// The certificate of `connection` is not accepted any more.
+    pub fn revoke(&mut self, connection: ConnectionKey, reason: &str, now: Time) {
+        let Some(key) = self.clients.by_connection(connection) else {
+            return;
+        };
+        let name = self.clients[key].name();
+        log::info!(target: NOTICE, "The certificate of client {name} is no longer accepted: {reason}.");
+        self.end_link(key, Ending::Administrative, now);
     }
 
     /// Whether the client would be let in again.

@@ -27,13 +27,12 @@ struct Gauges {
     memory: Memory,
 }
 
-/// Resident memory of the process; the server tells.
+/// The memory of the process; the server tells.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Memory {
-    /// Bytes now.
-    pub current: u64,
+struct Memory {
+    current: u64,
     /// The most there ever were.
-    pub maximum: u64,
+    maximum: u64,
 }
 
 type Gauge = (&'static str, fn(&Gauges) -> u64);
@@ -125,6 +124,12 @@ impl Sys {
         }
     }
 
+    /// How much memory the process has; told with the next $SYS topics.
+    pub(super) fn set_memory(&mut self, current: u64) {
+        let maximum = self.memory.maximum.max(current);
+        self.memory = Memory { current, maximum };
+    }
+
     /// The next multiple of `interval` on the wall clock.
     fn next_due(&self, interval: Duration, now: Time) -> Time {
         let unix_time = self.unix_time_at_zero + now.saturating_sub(Time::ZERO);
@@ -147,11 +152,6 @@ impl Broker {
             );
             self.sys_due(now);
         }
-    }
-
-    /// How much memory the process has; told with the next $SYS topics.
-    pub fn set_memory(&mut self, memory: Memory) {
-        self.sys.memory = memory;
     }
 
     /// The interval is over.

@@ -1,4 +1,4 @@
-//! One turn of the loop: poll, accept, read and route, timers, flush.
+//! One turn of the loop: poll, completions, accept, read and route, timers, flush.
 //!
 //! 1. A connection is read once a turn, into one ring: the ring's size is its byte budget. What had more is served next
 //!    turn, so that nobody starves.
@@ -11,20 +11,29 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use super::{INFORMATION, Server};
-use crate::broker::sys::Memory;
+use super::{INFORMATION, Server, memory};
 use crate::broker::timers::Time;
-use crate::broker::{Ending, Peer};
+use crate::broker::{Ending, Identity, Peer};
 use crate::buffer::ConnectionKey;
-use crate::config::system_reason;
-use crate::mqtt;
-use crate::net::{Accepted, Filled};
+use crate::mqtt::{self, Packet};
+use crate::net::{Accepted, Established, Filled};
 
 /// The signals that the loop answers to.
-pub const SIGNALS: [i32; 5] = [SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2];
+pub fn signals() -> [i32; 6] {
+    [
+        SIGINT,
+        SIGTERM,
+        SIGHUP,
+        SIGUSR1,
+        SIGUSR2,
+        reopen_log_signal(),
+    ]
+}
 
-/// The process's figures are read from the system this often at most.
-const MEMORY_INTERVAL: Duration = Duration::from_secs(1);
+/// SIGRTMIN, which is a number of the C library's choice.
+fn reopen_log_signal() -> i32 {
+    nix::libc::SIGRTMIN()
+}
 
 impl Server {
     /// Turns until a signal ends it.
@@ -41,15 +50,22 @@ impl Server {
     fn turn(&mut self) -> io::Result<bool> {
         self.net.poll(self.timeout())?;
         let now = self.clock.now();
+        self.process.alive(now);
         if self.answer_signals() {
             return Ok(false);
         }
+        self.complete(now);
+        self.broker.set_memory(memory::allocated());
         self.accept(now);
         while let Some(connection) = self.net.take_ready() {
             self.serve(connection, now);
         }
         self.tick(now);
         self.broker.resume_replays(now);
+        for check in self.broker.take_password_checks() {
+            self.workers.compare(check);
+        }
+        self.publish_log(now);
         self.flush(now);
         Ok(true)
     }
@@ -59,7 +75,8 @@ impl Server {
         if self.broker.has_output() {
             return Some(Duration::ZERO);
         }
-        let deadline = self.broker.next_deadline()?;
+        let deadlines = [self.broker.next_deadline(), self.process.next_alive()];
+        let deadline = deadlines.into_iter().flatten().min()?;
         Some(deadline.saturating_sub(self.clock.now()))
     }
 
@@ -69,11 +86,11 @@ impl Server {
         for signal in self.net.take_signals() {
             match signal {
                 SIGINT | SIGTERM => end = true,
-                // Settings cannot change yet while the broker runs; a signal that would have to do so is answered, since
-                // its default action would end the process.
                 SIGHUP => {
-                    ::log::info!(target: INFORMATION, "Reloading config has no effect yet.");
+                    self.reopen_log();
+                    self.begin_reload();
                 }
+                signal if signal == reopen_log_signal() => self.reopen_log(),
                 SIGUSR1 => {
                     ::log::info!(target: INFORMATION, "Nothing to save: persistence is off.");
                 }
@@ -81,6 +98,26 @@ impl Server {
             }
         }
         end
+    }
+
+    /// After a rotation: the file of that name is another one now.
+    fn reopen_log(&self) {
+        if let Some(logging) = &self.logging {
+            logging.reopen();
+        }
+    }
+
+    /// Publishes the lines that were logged since the last turn, where somebody asked for that.
+    fn publish_log(&mut self, now: Time) {
+        let Some(logging) = &self.logging else {
+            return;
+        };
+        let mut lines = std::mem::take(&mut self.log_lines);
+        logging.take_topic_lines(&mut lines);
+        for (topic, line) in lines.drain(..) {
+            self.broker.publish_log_line(topic, &line, now);
+        }
+        self.log_lines = lines;
     }
 
     /// SIGUSR2: who subscribed to what, on standard output, as Mosquitto does; a closed output is nobody's loss.
@@ -124,13 +161,22 @@ impl Server {
             self.net.pause(connection);
             return;
         }
+        if self.broker.is_waiting(connection) {
+            self.net.pause(connection);
+            return;
+        }
         let received = match self.net.fill(connection) {
             Ok(Filled::Bytes(count)) => count,
+            Ok(Filled::Established) => {
+                self.identify(connection);
+                self.net.settle(connection, 0);
+                return;
+            }
             Ok(Filled::Closed) => {
                 return self.broker.detach(connection, Ending::ClosedByClient, now);
             }
             Err(error) => {
-                let text = system_reason(&error);
+                let text = error.to_string();
                 return self
                     .broker
                     .detach(connection, Ending::SocketError(&text), now);
@@ -143,6 +189,20 @@ impl Server {
         self.net.settle(connection, needed);
     }
 
+    /// The layers below MQTT have learnt who `connection` is.
+    fn identify(&mut self, connection: ConnectionKey) {
+        let Some(Established {
+            peer,
+            user_name,
+            tls,
+        }) = self.net.established(connection)
+        else {
+            return;
+        };
+        self.broker
+            .identify(connection, peer, Identity { user_name, tls });
+    }
+
     /// Handles every whole packet in the ring of `connection`. How many bytes the packet has that is not whole yet.
     fn handle_packets(&mut self, connection: ConnectionKey, now: Time) -> usize {
         while let Some(limits) = self.broker.limits(connection) {
@@ -150,7 +210,12 @@ impl Server {
             let bytes = ring.filled();
             match mqtt::decode(bytes, limits) {
                 Ok(Some((packet, length))) => {
+                    let is_connect = matches!(packet, Packet::Connect(_));
                     self.broker.handle(connection, packet, now);
+                    if is_connect && self.broker.is_waiting(connection) {
+                        self.net.pause(connection);
+                        return length;
+                    }
                     ring.consume(length);
                     self.flush_urgent(now);
                 }
@@ -172,23 +237,11 @@ impl Server {
         {
             return;
         }
-        self.read_memory(now);
         let statistics = self.broker.statistics();
         statistics.bytes_received = self.net.bytes_received();
         statistics.bytes_sent = self.net.bytes_sent();
         statistics.sockets = self.net.connections_accepted();
         self.broker.tick(now);
-    }
-
-    /// Reads what $SYS tells of the process's memory. Without a free file the figures of the last time stand.
-    fn read_memory(&mut self, now: Time) {
-        let (read, memory) = &mut self.memory;
-        let is_due = read.is_none_or(|read| now >= read + MEMORY_INTERVAL);
-        if self.broker.config().sys_interval.is_some() && is_due {
-            *memory = resident_memory().unwrap_or(*memory);
-            *read = Some(now);
-            self.broker.set_memory(*memory);
-        }
     }
 
     /// Sends what the turn produced, and closes what is to be closed.
@@ -231,7 +284,7 @@ impl Server {
                 }
             }
             Err(error) => {
-                let text = system_reason(&error);
+                let text = error.to_string();
                 self.broker
                     .detach(connection, Ending::SocketError(&text), now);
             }
@@ -244,18 +297,4 @@ impl Server {
         self.broker.shut_down(now);
         self.flush(now);
     }
-}
-
-/// Resident memory of this process, where the system tells.
-fn resident_memory() -> Option<Memory> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let bytes = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
-        let kibibytes: u64 = line.split_whitespace().next()?.parse().ok()?;
-        Some(kibibytes * 1024)
-    };
-    Some(Memory {
-        current: bytes("VmRSS:")?,
-        maximum: bytes("VmHWM:")?,
-    })
 }

@@ -1,0 +1,139 @@
+//! Helper threads for what takes long: comparing passwords, and reading files for a reload.
+//!
+//! They know nothing of the broker: a job goes out, what it came to comes back, and the poller is woken.
+//! 1. The loop never waits for them; results are taken when the poller says so.
+//! 2. They run at a lower priority than the loop, so that on one core, too, everybody else is served in between.
+//! 3. Jobs of one kind are done in the order they came; a connection has one job at a time at most, so the connections
+//!    bound the queue.
+
+use super::reload::{ReloadError, Reloaded};
+use crate::broker::PasswordCheck;
+use crate::net::Waker;
+use std::io;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+/// How many threads compare passwords at most: each may need 46 MiB for it.
+const THREADS_MAX: usize = 4;
+
+/// How much lower their priority is, in the steps of nice(2).
+const NICE: i32 = 10;
+
+/// What a thread has done.
+pub enum Done {
+    /// Compared a password; whether it was the right one.
+    Password(PasswordCheck, bool),
+    /// Read the configuration and all that it names.
+    Reload(Result<Box<Reloaded>, ReloadError>),
+}
+
+/// The threads.
+pub struct Workers {
+    waker: Waker,
+    jobs: Sender<PasswordCheck>,
+    queue: Arc<Mutex<Receiver<PasswordCheck>>>,
+    done: Receiver<Done>,
+    results: Sender<Done>,
+    threads: usize,
+    threads_max: usize,
+}
+
+impl Workers {
+    /// No threads yet; they are started when they are needed. `waker` wakes the loop.
+    pub fn new(waker: Waker) -> Workers {
+        let (jobs, queue) = mpsc::channel();
+        let (results, done) = mpsc::channel();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        Workers {
+            waker,
+            jobs,
+            queue: Arc::new(Mutex::new(queue)),
+            done,
+            results,
+            threads: 0,
+            threads_max: cores.min(THREADS_MAX),
+        }
+    }
+
+    /// Has a password compared.
+    pub fn compare(&mut self, check: PasswordCheck) {
+        if self.threads < self.threads_max {
+            match self.start_thread() {
+                Ok(()) => self.threads += 1,
+                Err(error) if self.threads == 0 => {
+                    ::log::warn!(
+                        "Warning: Unable to start a thread for comparing passwords: {error}."
+                    );
+                    // Better late for everybody than never for this one.
+                    let is_right = check.is_right();
+                    self.send(Done::Password(check, is_right));
+                    return;
+                }
+                Err(_) => {}
+            }
+        }
+        self.jobs
+            .send(check)
+            .expect("the queue's other end is held here too");
+    }
+
+    fn send(&self, done: Done) {
+        self.results
+            .send(done)
+            .expect("the other end is held here too");
+        self.waker.wake();
+    }
+
+    fn start_thread(&self) -> io::Result<()> {
+        let (queue, results, waker) = (
+            Arc::clone(&self.queue),
+            self.results.clone(),
+            self.waker.clone(),
+        );
+        let work = move || {
+            lower_priority();
+            loop {
+                let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                let Ok(check) = next else {
+                    return; // the server is gone
+                };
+                let is_right = check.is_right();
+                if results.send(Done::Password(check, is_right)).is_err() {
+                    return;
+                }
+                waker.wake();
+            }
+        };
+        let thread = thread::Builder::new().name("passwords".to_owned());
+        thread.spawn(work).map(drop)
+    }
+
+    /// Has `read` run on a thread of its own.
+    /// # Errors
+    /// If the system gives no thread.
+    pub fn reload(
+        &self,
+        read: impl FnOnce() -> Result<Box<Reloaded>, ReloadError> + Send + 'static,
+    ) -> io::Result<()> {
+        let (results, waker) = (self.results.clone(), self.waker.clone());
+        let work = move || {
+            lower_priority();
+            let _ = results.send(Done::Reload(read())); // nobody is left to tell
+            waker.wake();
+        };
+        let thread = thread::Builder::new().name("reload".to_owned());
+        thread.spawn(work).map(drop)
+    }
+
+    /// The next result, if there is one.
+    pub fn take_done(&mut self) -> Option<Done> {
+        self.done.try_recv().ok()
+    }
+}
+
+/// Lets this thread run when the loop has nothing to do. Where that is not granted, it runs as any other.
+fn lower_priority() {
+    let thread = rustix::thread::gettid();
+    let _ = rustix::process::setpriority_process(Some(thread), NICE);
+}
