@@ -35,13 +35,20 @@ pub fn install(settings: Log) -> Option<Logging> {
 
 impl Logging {
     /// Takes other settings from now on.
-    pub fn change(&self, settings: Log) {
+    pub fn change(&self, settings: Log) -> Result<(), String> {
         *self
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner) = settings;
         self.set_max_level();
+        Ok(())
     }
+    /// Provisional.
+    pub fn finish(&self) {}
+    /// Provisional.
+    pub fn reopen(&self) {}
+    /// Provisional.
+    pub fn take_topic_lines(&self, _: &mut Vec<(&'static str, String)>) {}
 
     fn set_max_level(&self) {
         log::set_max_level(max_level(&self.read()));
