@@ -4,8 +4,8 @@
 //! It knows arguments, prompts and messages. What a line means is [`crate::auth::password`]'s, what becomes of the
 //! lines of a file is in `edit`, and how a file is replaced in `file`.
 //! 1. A password is shown nowhere, also not in a complaint about arguments or lines.
-//! 2. A file is as it was, or as it was asked for: also when its lines are bad, the disk is full, or we are killed. Where
-//!    a file cannot be replaced as a whole, a copy stays beside it until it is written.
+//! 2. A file is as it was, or as it was asked for: also when its lines are bad, the disk is full, or we are killed.
+//!    Where a file cannot be replaced as a whole, a copy stays beside it until it is written.
 
 mod edit;
 mod file;
@@ -347,8 +347,8 @@ fn ask_once(prompt: &str, prompts: &mut dyn Write) -> Result<Secret, Failure> {
 }
 
 fn ask_terminal(prompt: &str) -> io::Result<Secret> {
-    // Ctrl-C is read as a character and then raised as a signal, which must not end us before the echo is on again. From
-    // then on it does not end us at all: what is left is short, and better done than half done.
+    // Ctrl-C is read as a character and then raised as a signal, which must not end us before the echo is on again.
+    // From then on it does not end us at all: what is left is short, and better done than half done.
     let raised = signal_hook::flag::register(SIGINT, Arc::new(AtomicBool::new(false)))?;
     let answer = rpassword::prompt_password(prompt);
     signal_hook::low_level::unregister(raised);
