@@ -13,6 +13,7 @@ mod harness;
 mod log;
 mod malformed;
 mod one_write;
+mod passwd;
 mod ping_disconnect;
 mod protocol31;
 mod publish;
