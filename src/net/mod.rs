@@ -19,6 +19,7 @@
 
 mod connection;
 pub mod listener;
+pub mod proxy;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
