@@ -66,7 +66,7 @@ impl std::error::Error for StartError {}
 /// Runs the broker that `config` describes until a signal ends it.
 pub fn run(config: Config) -> ExitCode {
     // Where another logger is installed already, it gets the lines.
-    let _ = self::log::install(config.log.clone());
+    let _logging = self::log::install(config.log.clone());
     ::log::info!(target: INFORMATION, "mosquitto version {VERSION} starting");
     tell_config(&config);
     let server = Server::start(config);
