@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
+use super::log::Logging;
 use super::{INFORMATION, Server, memory};
 use crate::broker::timers::Time;
 use crate::broker::{Ending, Identity, Peer};
@@ -72,7 +73,9 @@ impl Server {
 
     /// How long the poller may sleep.
     fn timeout(&self) -> Option<Duration> {
-        if self.broker.has_output() {
+        let logging = self.logging.as_ref();
+        let has_lines = logging.is_some_and(Logging::has_topic_lines);
+        if self.broker.has_output() || has_lines {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.broker.next_deadline(), self.process.next_alive()];
@@ -113,7 +116,7 @@ impl Server {
             return;
         };
         let mut lines = std::mem::take(&mut self.log_lines);
-        logging.take_topic_lines(&mut lines);
+        let _muted = logging.take_topic_lines(&mut lines);
         for (topic, line) in lines.drain(..) {
             self.broker.publish_log_line(topic, &line, now);
         }

@@ -22,7 +22,7 @@ use crate::buffer::ConnectionKey;
 use crate::config::{Config, Listener, Severity, SocketDomain, Warning, log_target, system_reason};
 use crate::net::{self, ListenerSpec, Net, NetError};
 
-use self::log::Logging;
+use self::log::{LogError, Logging};
 use self::reload::{Files, FilesError, Progress};
 use self::workers::Workers;
 use log_target::{INFORMATION, NOTICE};
@@ -90,8 +90,15 @@ impl std::error::Error for StartError {}
 
 /// Runs the broker that `config` describes until a signal ends it.
 pub fn run(config: Config) -> ExitCode {
-    // Where another logger is installed already, it gets the lines.
-    let logging = self::log::install(config.log.clone());
+    let logging = match self::log::install(config.log.clone()) {
+        Ok(logging) => Some(logging),
+        // It gets the lines.
+        Err(LogError::Installed) => None,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     ::log::info!(target: INFORMATION, "mosquitto version {VERSION} starting");
     tell_config(&config);
     let result = Server::start(config, logging.clone()).and_then(|mut server| {

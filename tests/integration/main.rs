@@ -11,6 +11,7 @@ mod event_loop;
 mod flow;
 mod harness;
 mod log;
+mod log_dest;
 mod malformed;
 mod one_write;
 mod passwd;
