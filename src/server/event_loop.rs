@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use super::log::Logging;
 use super::{INFORMATION, Server, memory};
 use crate::broker::timers::Time;
 use crate::broker::{Ending, Identity, Peer};
 use crate::buffer::ConnectionKey;
+use crate::config::system_reason;
 use crate::mqtt::{self, Packet};
 use crate::net::{Accepted, Established, Filled};
 
@@ -74,7 +74,7 @@ impl Server {
     /// How long the poller may sleep.
     fn timeout(&self) -> Option<Duration> {
         let logging = self.logging.as_ref();
-        let has_lines = logging.is_some_and(Logging::has_topic_lines);
+        let has_lines = logging.is_some_and(|logging| logging.has_topic_lines());
         if self.broker.has_output() || has_lines {
             return Some(Duration::ZERO);
         }
@@ -179,7 +179,7 @@ impl Server {
                 return self.broker.detach(connection, Ending::ClosedByClient, now);
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = system_reason(&error);
                 return self
                     .broker
                     .detach(connection, Ending::SocketError(&text), now);
@@ -287,7 +287,7 @@ impl Server {
                 }
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = system_reason(&error);
                 self.broker
                     .detach(connection, Ending::SocketError(&text), now);
             }

@@ -45,7 +45,6 @@ pub const FINISH_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The logger that the `log` facade speaks to; through it a reload changes the settings. Dropping it is
 /// [`Logging::finish`].
-#[derive(Clone)]
 pub struct Logging {
     shared: Arc<Shared>,
 }

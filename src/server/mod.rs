@@ -13,6 +13,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::broker::sys::VERSION;
@@ -36,7 +37,7 @@ pub struct Server {
     reload: Progress,
     process: Process,
     /// `None` where another logger is installed.
-    logging: Option<Logging>,
+    logging: Option<Rc<Logging>>,
     /// Lines that were logged for subscribers; kept for its memory.
     log_lines: Vec<(&'static str, String)>,
     /// The connections of this turn's flush; kept for its memory.
@@ -91,7 +92,7 @@ impl std::error::Error for StartError {}
 /// Runs the broker that `config` describes until a signal ends it.
 pub fn run(config: Config) -> ExitCode {
     let logging = match self::log::install(config.log.clone()) {
-        Ok(logging) => Some(logging),
+        Ok(logging) => Some(Rc::new(logging)),
         // It gets the lines.
         Err(LogError::Installed) => None,
         Err(error) => {
@@ -106,7 +107,7 @@ pub fn run(config: Config) -> ExitCode {
         server.process.ready();
         server.run().map_err(StartError::System)
     });
-    let code = match result {
+    match result {
         Ok(()) => {
             ::log::info!(target: INFORMATION, "mosquitto version {VERSION} terminating");
             ExitCode::SUCCESS
@@ -115,11 +116,7 @@ pub fn run(config: Config) -> ExitCode {
             log_lines(&error);
             ExitCode::from(error.exit_code())
         }
-    };
-    if let Some(logging) = logging {
-        logging.finish();
     }
-    code
 }
 
 /// Checks everything that a start would, without opening a listener.
@@ -186,7 +183,7 @@ impl Server {
     ///
     /// # Errors
     /// Where a file cannot be used or a socket cannot be had; nothing is left open.
-    pub fn start(config: Config, logging: Option<Logging>) -> Result<Server, StartError> {
+    pub fn start(config: Config, logging: Option<Rc<Logging>>) -> Result<Server, StartError> {
         if let Err(error) = net::raise_file_limit() {
             ::log::warn!(
                 "Warning: Unable to raise the limit of open files: {}.",
