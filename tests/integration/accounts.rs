@@ -70,6 +70,16 @@ pub fn answer(address: SocketAddr, version: Version, packet: &Connect) -> u8 {
     connack.reason
 }
 
+/// A client that the broker at `address` has accepted; what it answered is in [`Raw::connack`].
+#[track_caller]
+pub fn enter(address: SocketAddr, version: Version, packet: Connect) -> Raw {
+    let mut client = Raw::open(address, version);
+    client.send(packet);
+    client.connack = client.expect_connack();
+    assert_eq!(client.connack.reason, 0, "the broker refused");
+    client
+}
+
 /// `127.0.0.1` and this port.
 pub fn local(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))
@@ -271,9 +281,7 @@ fn per_listener_settings() {
     assert_eq!(answers(&connect("c")), [0, 0x87]);
 
     // The rules are those of the listener that a client came through.
-    let mut free = Raw::open(local(other), Version::V5);
-    free.send(user("free", "foo"));
-    assert_eq!(free.expect_connack().reason, 0);
+    let mut free = enter(local(other), Version::V5, user("free", "foo"));
     free.subscribe("#", 0);
     let mut bar = broker.connect_with(Version::V5, user("bar", "bar"));
     bar.subscribe("#", 0);
