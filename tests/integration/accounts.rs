@@ -16,12 +16,10 @@ pub const PASSWORDS: &str = concat!(
 );
 
 /// A hash of the password `foo` that takes milliseconds to compare, so that many take a second.
-const SLOW_HASH: &str = concat!(
-    "$7$5000$YW5vdGhlciBzYWx0$6kchJ4JIJb5C8xgjPt0ToH/rwEx96vuSt0RTvKaPvuX3cxQrbNBImrs8Gt1wM16RmDSqtzlBcSuyHL3/CN8vLg==",
-);
+const SLOW_HASH: &str = "$7$5000$YW5vdGhlciBzYWx0$6kchJ4JIJb5C8xgjPt0ToH/rwEx96vuSt0RTvKaPvuX3cxQrbNBImrs8Gt1wM16RmDSqtzlBcSuyHL3/CN8vLg==";
 
 /// One that takes ten times as long.
-const SLOWER_HASH: &str = concat!(
+pub const SLOWER_HASH: &str = concat!(
     "$7$50000$YW5vdGhlciBzYWx0$Bni75wgpEsSKp79J6SxqDZ7nEuBZz9ww98GmGg3xomwxRG0DzGcrR6dNpFKb9JZRjX/1vy+neHyrN7iaGbCfeA",
     "==",
 );
@@ -35,7 +33,7 @@ fn start() -> Broker {
 }
 
 /// A broker with these many users, `user0` and so on, of whom everybody has the password `foo` with this hash.
-fn start_with_users(count: usize, hash: &str) -> Broker {
+pub fn start_with_users(count: usize, hash: &str) -> Broker {
     let lines = (0..count).map(|number| format!("user{number}:{hash}\n"));
     Broker::start_with(&ASK, &[("passwords", &lines.collect::<String>())])
 }
