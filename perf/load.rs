@@ -1,5 +1,6 @@
 //! A load for any MQTT 3.1.1 broker on this machine, from one thread: publishers with a bounded number of messages under
-//! way, subscribers that check that nothing is lost or out of order, and the CPU time that the broker's process took.
+//! way, subscribers that check that nothing is lost or out of order, and the CPU time that the broker's process took. Or,
+//! with `--connect`, one connection after the other, each up to its CONNACK. Both with TLS or without.
 //!
 //! The figures it prints are a JSON object on standard output. It tells its own CPU time too, so that its limit is not
 //! mistaken for the broker's. `perf/compare` runs it against several brokers.
@@ -7,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use midge::mqtt::{
@@ -15,6 +17,10 @@ use midge::mqtt::{
 };
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustls::client::Resumption;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore};
 
 /// A read takes this much at most, in bytes.
 const READ_BYTES: usize = 256 * 1024;
@@ -32,6 +38,8 @@ enum Shape {
     FanOut,
     /// Many publishers, one subscriber.
     FanIn,
+    /// Nobody: connections that come and go.
+    Connect,
 }
 
 #[derive(Debug)]
@@ -44,22 +52,23 @@ struct Load {
     payload_bytes: usize,
     messages: u64,
     broker_pid: Option<u32>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
 impl Load {
     fn publishers(&self) -> usize {
-        if self.shape == Shape::FanOut {
-            1
-        } else {
-            self.count
+        match self.shape {
+            Shape::FanOut => 1,
+            Shape::Pairs | Shape::FanIn => self.count,
+            Shape::Connect => 0,
         }
     }
 
     fn subscribers(&self) -> usize {
-        if self.shape == Shape::FanIn {
-            1
-        } else {
-            self.count
+        match self.shape {
+            Shape::FanIn => 1,
+            Shape::Pairs | Shape::FanOut => self.count,
+            Shape::Connect => 0,
         }
     }
 
@@ -79,6 +88,19 @@ fn options() -> getopts::Options {
     options.optopt("", "pairs", "N publishers with one subscriber each", "N");
     options.optopt("", "fan-out", "one publisher, N subscribers", "N");
     options.optopt("", "fan-in", "N publishers, one subscriber", "N");
+    options.optopt(
+        "",
+        "connect",
+        "N connections, one after the other, each up to its CONNACK",
+        "N",
+    );
+    options.optopt(
+        "",
+        "tls",
+        "TLS to localhost, whose authority is in this file",
+        "CAFILE",
+    );
+    options.optflag("", "resume", "let TLS sessions be resumed");
     options.optopt(
         "q",
         "qos",
@@ -126,16 +148,17 @@ fn load() -> Result<Load, String> {
         ("pairs", Shape::Pairs),
         ("fan-out", Shape::FanOut),
         ("fan-in", Shape::FanIn),
+        ("connect", Shape::Connect),
     ];
     let asked = shapes
         .iter()
         .find_map(|&(name, shape)| Some((shape, given.opt_str(name)?)));
-    let (shape, count) = asked.ok_or("one of --pairs, --fan-out, --fan-in is needed")?;
+    let (shape, count) = asked.ok_or("one of --pairs, --fan-out, --fan-in, --connect is needed")?;
     let qos = QoS::from_bits(number(&opt("qos", "0"))?).ok_or("QoS is 0, 1 or 2")?;
     Ok(Load {
         port: number(&opt("port", "1883"))?,
         shape,
-        count: number::<usize>(&count)?.clamp(1, 10_000),
+        count: number::<usize>(&count)?.clamp(1, 100_000),
         qos,
         window: number::<u64>(&opt("window", "1"))?.clamp(1, 10_000),
         payload_bytes: number::<usize>(&opt("payload", "64"))?.clamp(STAMP_BYTES, 1 << 20),
@@ -144,12 +167,104 @@ fn load() -> Result<Load, String> {
             .opt_str("broker-pid")
             .map(|pid| number(&pid))
             .transpose()?,
+        tls: given
+            .opt_str("tls")
+            .map(|file| client_config(&file, given.opt_present("resume")))
+            .transpose()?,
     })
+}
+
+fn client_config(file: &str, resume: bool) -> Result<Arc<ClientConfig>, String> {
+    let mut roots = RootCertStore::empty();
+    let authorities = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
+    for authority in authorities {
+        let authority = authority.map_err(|error| error.to_string())?;
+        roots.add(authority).map_err(|error| error.to_string())?;
+    }
+    let mut config = ClientConfig::builder()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    if !resume {
+        config.resumption = Resumption::disabled();
+    }
+    Ok(Arc::new(config))
+}
+
+/// A socket, with TLS or without.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<ClientConnection>, TcpStream),
+}
+
+impl Stream {
+    fn socket(&mut self) -> &mut TcpStream {
+        match self {
+            Stream::Plain(socket) | Stream::Tls(_, socket) => socket,
+        }
+    }
+
+    fn is_tls(&self) -> bool {
+        matches!(self, Stream::Tls(..))
+    }
+
+    /// Whether something was taken to be written that the socket has not got yet.
+    fn holds_output(&self) -> bool {
+        matches!(self, Stream::Tls(tls, _) if tls.wants_write())
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let (tls, socket) = match self {
+            Stream::Plain(socket) => return socket.read(buffer),
+            Stream::Tls(tls, socket) => (tls, socket),
+        };
+        loop {
+            match tls.reader().read(buffer) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            while tls.wants_write() && tls.is_handshaking() {
+                tls.write_tls(socket)?;
+            }
+            if tls.read_tls(socket)? == 0 {
+                return Ok(0);
+            }
+            tls.process_new_packets().map_err(std::io::Error::other)?;
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let (tls, socket) = match self {
+            Stream::Plain(socket) => return socket.write(bytes),
+            Stream::Tls(tls, socket) => (tls, socket),
+        };
+        let taken = tls.writer().write(bytes)?;
+        while tls.wants_write() {
+            match tls.write_tls(socket) {
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock && taken > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(taken)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        if let Stream::Tls(tls, socket) = self {
+            while tls.wants_write() {
+                tls.write_tls(socket)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A connection: bytes in and out.
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     received: Vec<u8>,
     to_send: Vec<u8>,
     sent: usize,
@@ -157,10 +272,19 @@ struct Connection {
 }
 
 impl Connection {
-    fn open(port: u16, client_id: &str) -> std::io::Result<Connection> {
-        let stream = std::net::TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+    fn open(load: &Load, client_id: &str) -> std::io::Result<Connection> {
+        let socket = std::net::TcpStream::connect(("127.0.0.1", load.port))?;
+        socket.set_nodelay(true)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let socket = TcpStream::from_std(socket);
+        let mut stream = match &load.tls {
+            None => Stream::Plain(socket),
+            Some(config) => {
+                let name = ServerName::try_from("localhost").expect("a host name");
+                let tls = ClientConnection::new(Arc::clone(config), name);
+                Stream::Tls(Box::new(tls.map_err(std::io::Error::other)?), socket)
+            }
+        };
         let mut bytes = Vec::new();
         Connect {
             version: ProtocolVersion::V311,
@@ -174,16 +298,16 @@ impl Connection {
             password: None,
         }
         .encode(&mut bytes);
-        (&stream).write_all(&bytes)?;
+        stream.write_all(&bytes)?;
         let mut connack = [0; 4];
-        (&stream).read_exact(&mut connack)?;
+        stream.read_exact(&mut connack)?;
         assert_eq!(
             connack,
             [0x20, 2, 0, 0],
             "the broker refuses the connection"
         );
         Ok(Connection {
-            stream: TcpStream::from_std(stream),
+            stream,
             received: Vec::new(),
             to_send: Vec::new(),
             sent: 0,
@@ -215,6 +339,10 @@ impl Connection {
     }
 
     fn flush(&mut self) -> std::io::Result<()> {
+        match self.stream.flush() {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            result => result?,
+        }
         while self.sent < self.to_send.len() {
             match self.stream.write(&self.to_send[self.sent..]) {
                 Ok(count) => self.sent += count,
@@ -300,10 +428,8 @@ impl Run {
         let mut connections = Vec::new();
         let mut headers = Vec::new();
         for index in 0..publishers {
-            connections.push(Connection::open(
-                load.port,
-                &format!("load-publisher-{index}"),
-            )?);
+            let name = format!("load-publisher-{index}");
+            connections.push(Connection::open(&load, &name)?);
             let mut bytes = Vec::new();
             let packet_id = (load.qos != QoS::AtMostOnce).then_some(PacketId::FIRST);
             let packet_id_at = PublishHeader {
@@ -323,11 +449,11 @@ impl Run {
             headers.push((bytes, packet_id_at));
         }
         for index in 0..subscribers {
-            let mut connection = Connection::open(load.port, &format!("load-subscriber-{index}"))?;
+            let mut connection = Connection::open(&load, &format!("load-subscriber-{index}"))?;
             let filter = match load.shape {
                 Shape::Pairs => format!("load/{index}"),
                 Shape::FanOut => "load/0".to_owned(),
-                Shape::FanIn => "load/+".to_owned(),
+                Shape::FanIn | Shape::Connect => "load/+".to_owned(),
             };
             connection.subscribe(&filter, load.qos)?;
             connections.push(connection);
@@ -383,7 +509,7 @@ impl Run {
                 Ok(0) => return Err("the broker closed a connection".to_owned()),
                 Ok(count) => {
                     self.take(index, &buffer[..count])?;
-                    if count < buffer.len() {
+                    if count < buffer.len() && !self.connections[index].stream.is_tls() {
                         return Ok(());
                     }
                 }
@@ -461,14 +587,32 @@ impl Run {
         Ok(())
     }
 
+    /// Connections one after the other; each counts as a delivery.
+    fn connect(&mut self) -> Result<(), String> {
+        for index in 0..self.load.count {
+            let mut connection = Connection::open(&self.load, &format!("c{index}"))
+                .map_err(|error| error.to_string())?;
+            connection
+                .stream
+                .write_all(&[0xE0, 0])
+                .map_err(|error| error.to_string())?;
+            self.deliveries += 1;
+        }
+        Ok(())
+    }
+
     fn go(&mut self) -> Result<(), String> {
+        if self.load.shape == Shape::Connect {
+            return self.connect();
+        }
         let mut poll = Poll::new().map_err(|error| error.to_string())?;
         for (index, connection) in self.connections.iter_mut().enumerate() {
             let interest = Interest::READABLE | Interest::WRITABLE;
-            std::net::TcpStream::set_nonblocking(&as_std(&connection.stream), true)
+            let socket = connection.stream.socket();
+            std::net::TcpStream::set_nonblocking(&as_std(socket), true)
                 .map_err(|error| error.to_string())?;
             poll.registry()
-                .register(&mut connection.stream, Token(index), interest)
+                .register(socket, Token(index), interest)
                 .map_err(|error| error.to_string())?;
         }
         let mut events = Events::with_capacity(1024);
@@ -492,7 +636,9 @@ impl Run {
                 if event.is_readable() {
                     self.serve(index, &mut buffer)?;
                 }
-                if event.is_writable() && !self.connections[index].to_send.is_empty() {
+                let connection = &self.connections[index];
+                let waits = !connection.to_send.is_empty() || connection.stream.holds_output();
+                if event.is_writable() && waits {
                     self.mark_dirty(index);
                 }
             }

@@ -13,7 +13,7 @@
 pub mod acl;
 pub mod password;
 
-use crate::config::Config;
+use crate::config::{Config, Warning};
 use acl::{Acl, AclError};
 use password::{PasswordFile, PasswordFileError};
 use std::collections::HashMap;
@@ -21,10 +21,12 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What the files of a configuration say, for each of its listeners.
+/// What the files of a configuration say, for each of its listeners. The default is that of listeners without files.
 #[derive(Debug, Default)]
 pub struct Auth {
     doors: Vec<Door>,
+    /// Each ACL file once.
+    acls: Vec<Arc<Acl>>,
 }
 
 /// What decides at one listener.
@@ -54,6 +56,17 @@ impl fmt::Display for AuthError {
 
 impl std::error::Error for AuthError {}
 
+impl AuthError {
+    /// Whether the file could not be read, rather than understood.
+    pub fn is_unreadable(&self) -> bool {
+        matches!(
+            self,
+            AuthError::Passwords(PasswordFileError::Open { .. })
+                | AuthError::Acl(AclError::Open { .. })
+        )
+    }
+}
+
 impl Auth {
     /// Reads the password and ACL files of every listener of `config`, each file once.
     /// # Errors
@@ -75,7 +88,8 @@ impl Auth {
                 acl: acl.transpose()?,
             });
         }
-        Ok(Auth { doors })
+        let acls = acl_files.into_values().collect();
+        Ok(Auth { doors, acls })
     }
 
     /// The passwords that are asked for at the listener with this index.
@@ -88,9 +102,14 @@ impl Auth {
         self.doors.get(listener)?.acl.as_ref()
     }
 
+    /// What the operator should know about the files.
+    pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
+        self.acls.iter().flat_map(|acl| acl.warnings())
+    }
+
     /// Whether any listener has rules.
     pub fn has_rules(&self) -> bool {
-        self.doors.iter().any(|door| door.acl.is_some())
+        !self.acls.is_empty()
     }
 }
 

@@ -8,13 +8,14 @@
 //! 4. A password is held no longer than it takes to compare it, and never logged.
 
 use super::Broker;
-use super::client::{Client, ClientKey, Identity, Password, Peer};
+use super::client::{Client, ClientKey, Identity, Password};
 use super::principal::Proof;
 use super::timers::Time;
 use crate::auth::password::Challenge;
 use crate::buffer::ConnectionKey;
 use crate::config::log_target::NOTICE;
 use crate::mqtt::{Connect, ReasonCode};
+use std::net::SocketAddr;
 
 /// A password that is to be compared with a hash, on any thread.
 pub struct PasswordCheck {
@@ -57,13 +58,13 @@ impl Authenticated {
 
 impl Broker {
     /// The layers below MQTT have learnt who `connection` is, before its first packet.
-    pub fn identify(&mut self, connection: ConnectionKey, peer: Peer, identity: Identity) {
+    pub fn identify(&mut self, connection: ConnectionKey, address: SocketAddr, identity: Identity) {
         let Some(key) = self.clients.by_connection(connection) else {
             return;
         };
         let is_behind_proxy = self.listener_of(key).proxy_protocol.is_some();
         if let Some(link) = &mut self.clients[key].link {
-            link.peer = peer;
+            link.peer.address = address;
             link.identity = (identity != Identity::default()).then(|| Box::new(identity));
         }
         if is_behind_proxy {

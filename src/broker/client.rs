@@ -88,6 +88,8 @@ pub struct Link {
     pub password: Password,
     /// `mount_point` of its listener when CONNECT was accepted: what stands before every topic of this client.
     pub mount: Option<Box<str>>,
+    /// The Client Identifier of a CONNECT that was refused, for the log.
+    pub refused_id: Option<Box<str>>,
     /// The version that CONNECT named; `None` before CONNECT.
     pub version: Option<ProtocolVersion>,
     /// Whether the client said that it is a bridge.
@@ -138,6 +140,7 @@ impl Link {
             identity: None,
             password: Password::NotAsked,
             mount: None,
+            refused_id: None,
             version: None,
             is_bridge: false,
             is_dirty: false,
@@ -244,7 +247,10 @@ pub struct Name<'a>(&'a Client);
 impl fmt::Display for Name<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (&self.0.link, self.0.session.client_id.is_empty()) {
-            (Some(link), true) => write!(f, "{}", link.peer.address.ip().to_canonical()),
+            (Some(link), true) => match &link.refused_id {
+                Some(client_id) => f.write_str(client_id),
+                None => write!(f, "{}", link.peer.address.ip().to_canonical()),
+            },
             _ => f.write_str(&self.0.session.client_id),
         }
     }

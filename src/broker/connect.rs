@@ -148,6 +148,11 @@ impl Broker {
         let (principal, assigned) = match admitted {
             Ok(admitted) => admitted,
             Err(reason_code) => {
+                let link = self.clients[key].link.as_mut();
+                let client_id = Some(connect.client_id).filter(|id| !id.is_empty());
+                if let (Some(link), Some(client_id)) = (link, client_id) {
+                    link.refused_id = Some(client_id.into());
+                }
                 self.refuse_connect(key, connect.version, reason_code, now);
                 return Ok(());
             }

@@ -154,7 +154,7 @@ impl Broker {
             restricts: auth.has_rules(),
             is_out_of_memory: false,
             authority: Authority::new(auth),
-            verified: Verified::new(),
+            verified: Verified::new().expect("the system has random bytes at the start"),
             checks: Vec::new(),
             clients: Clients::default(),
             subscriptions: Subscriptions::new(seed),

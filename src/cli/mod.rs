@@ -5,6 +5,7 @@
 //! 2. A call by any other name is the command that the first argument names, else the broker.
 
 mod broker;
+mod passwd;
 
 use std::ffi::{OsStr, OsString};
 use std::path::Path;
@@ -26,11 +27,18 @@ struct Command {
 }
 
 /// Every command; the first one is what `midge` itself is.
-const COMMANDS: &[Command] = &[Command {
-    argument: None,
-    programs: &["midge", "mosquitto"],
-    run: broker::main,
-}];
+const COMMANDS: &[Command] = &[
+    Command {
+        argument: None,
+        programs: &["midge", "mosquitto"],
+        run: broker::main,
+    },
+    Command {
+        argument: Some("passwd"),
+        programs: &["mosquitto_passwd"],
+        run: passwd::main,
+    },
+];
 
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
@@ -69,22 +77,34 @@ mod tests {
 
     #[test]
     fn a_call_names_its_command() {
-        for (called, arguments, own) in [
-            ("midge", &["-v"][..], &["-v"][..]),
-            ("/usr/sbin/mosquitto", &["-v"], &["-v"]),
-            ("", &[], &[]),
+        let passwd = Some("passwd");
+        for (called, arguments, name, own) in [
+            ("midge", &["-v"][..], None, &["-v"][..]),
+            ("/usr/sbin/mosquitto", &["-v"], None, &["-v"]),
+            ("", &[], None, &[]),
+            ("midge", &["passwd", "-c", "a"], passwd, &["-c", "a"]),
+            ("midge", &["passwd"], passwd, &[]),
+            ("mosquitto_passwd", &["-c", "a"], passwd, &["-c", "a"]),
+            (
+                "/usr/bin/mosquitto_passwd",
+                &["passwd"],
+                passwd,
+                &["passwd"],
+            ),
+            // Only the first argument names a command, and none does for a program that has a name of its own.
+            ("midge", &["-v", "passwd"], None, &["-v", "passwd"]),
+            ("mosquitto", &["passwd"], None, &["passwd"]),
             // No command yet: the broker answers it like any argument that it does not know.
-            ("midge", &["pub", "-t", "a"], &["pub", "-t", "a"]),
-            ("mosquitto_pub", &["-t", "a"], &["-t", "a"]),
+            ("midge", &["pub", "-t", "a"], None, &["pub", "-t", "a"]),
+            ("mosquitto_pub", &["-t", "a"], None, &["-t", "a"]),
         ] {
             let arguments: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+            let own: Vec<OsString> = own.iter().map(OsString::from).collect();
             let (command, rest) = choose(OsStr::new(called), &arguments);
             assert_eq!(
                 (command.argument, rest),
-                (
-                    None,
-                    &own.iter().map(OsString::from).collect::<Vec<_>>()[..]
-                )
+                (name, &own[..]),
+                "{called} {arguments:?}"
             );
         }
     }

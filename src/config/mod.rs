@@ -377,6 +377,11 @@ impl Config {
         )
     }
 
+    /// Provisional.
+    pub fn changes_that_need_a_restart(&self, _: &Config) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What this configuration's file asks for now.
     /// # Errors
     /// As [`Config::load`].

@@ -19,6 +19,7 @@
 
 mod connection;
 pub mod listener;
+pub mod proxy;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read};
@@ -55,6 +56,7 @@ const SIGNALS: usize = LISTENERS - 1;
 /// The sockets.
 #[derive(Debug)]
 pub struct Net {
+    waker: Arc<mio::Waker>,
     poll: Poll,
     events: Events,
     connections: Connections,
@@ -102,6 +104,68 @@ pub struct Accepted {
     pub listener: usize,
 }
 
+/// Provisional.
+#[derive(Clone, Debug)]
+pub struct Waker(Arc<mio::Waker>);
+impl Waker {
+    /// Provisional.
+    pub fn wake(&self) {
+        let _ = self.0.wake();
+    }
+}
+/// Provisional.
+#[derive(Clone, Debug)]
+pub struct Established {
+    /// Provisional.
+    pub peer: SocketAddr,
+    /// Provisional.
+    pub user_name: Option<String>,
+    /// Provisional.
+    pub tls: Option<String>,
+}
+/// Provisional.
+#[derive(Debug)]
+pub struct TlsContext;
+/// Provisional.
+#[derive(Debug)]
+pub struct TlsError;
+impl std::fmt::Display for TlsError {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        Ok(())
+    }
+}
+impl TlsContext {
+    /// Provisional.
+    pub fn load(
+        _: &crate::config::Tls,
+        _: Option<&std::path::Path>,
+    ) -> Result<TlsContext, TlsError> {
+        Ok(TlsContext)
+    }
+    /// Provisional.
+    pub fn warnings(&self) -> &[String] {
+        &[]
+    }
+}
+impl Net {
+    /// Provisional.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.waker))
+    }
+    /// Provisional.
+    pub fn established(&self, _: ConnectionKey) -> Option<Established> {
+        None
+    }
+    /// Provisional.
+    pub fn set_tls(&mut self, _: usize, _: Arc<TlsContext>) {}
+    /// Provisional.
+    pub fn set_max_connections(&mut self, _: usize, _: Option<u32>) {}
+    /// Provisional.
+    pub fn recheck_certificates(&mut self, _: usize) -> Vec<(ConnectionKey, String)> {
+        Vec::new()
+    }
+}
+
 /// What a read came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
@@ -109,6 +173,8 @@ pub enum Filled {
     Bytes(usize),
     /// The peer will send no more.
     Closed,
+    /// Provisional
+    Established,
 }
 
 /// Connections that wait to be served, in order; what is pushed during a turn waits for the next.
@@ -160,8 +226,10 @@ impl Net {
     /// # Errors
     /// If the system has no poller left to give.
     pub fn new() -> io::Result<Net> {
+        let poll = Poll::new()?;
         Ok(Net {
-            poll: Poll::new()?,
+            waker: Arc::new(mio::Waker::new(poll.registry(), Token(SIGNALS - 1))?),
+            poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             connections: Connections::default(),
             ready: TurnList::default(),
@@ -263,6 +331,7 @@ impl Net {
         }
         for event in &self.events {
             match event.token().0 {
+                token if token == SIGNALS - 1 => {}
                 index @ 0..SIGNALS => {
                     let Some((key, connection)) = self.connections.at(index) else {
                         continue;

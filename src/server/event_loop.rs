@@ -15,6 +15,7 @@ use super::{INFORMATION, Server, memory};
 use crate::broker::timers::Time;
 use crate::broker::{Ending, Identity, Peer};
 use crate::buffer::ConnectionKey;
+use crate::config::system_reason;
 use crate::mqtt::{self, Packet};
 use crate::net::{Accepted, Established, Filled};
 
@@ -72,7 +73,9 @@ impl Server {
 
     /// How long the poller may sleep.
     fn timeout(&self) -> Option<Duration> {
-        if self.broker.has_output() {
+        let logging = self.logging.as_ref();
+        let has_lines = logging.is_some_and(|logging| logging.has_topic_lines());
+        if self.broker.has_output() || has_lines {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.broker.next_deadline(), self.process.next_alive()];
@@ -113,7 +116,7 @@ impl Server {
             return;
         };
         let mut lines = std::mem::take(&mut self.log_lines);
-        logging.take_topic_lines(&mut lines);
+        let _muted = logging.take_topic_lines(&mut lines);
         for (topic, line) in lines.drain(..) {
             self.broker.publish_log_line(topic, &line, now);
         }
@@ -176,7 +179,7 @@ impl Server {
                 return self.broker.detach(connection, Ending::ClosedByClient, now);
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = system_reason(&error);
                 return self
                     .broker
                     .detach(connection, Ending::SocketError(&text), now);
@@ -284,7 +287,7 @@ impl Server {
                 }
             }
             Err(error) => {
-                let text = error.to_string();
+                let text = system_reason(&error);
                 self.broker
                     .detach(connection, Ending::SocketError(&text), now);
             }

@@ -1,55 +1,306 @@
 //! Where log lines go: the `log` facade -> Mosquitto's `<timestamp>: <text>` on the destinations that were asked for.
 //!
 //! It knows log types, destinations and the form of a line. It does not know who logs what.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `line` | time, escapes and length of one line |
+//! | `sink` | a destination's queue and thread: waiting, failing, losing |
+//! | `output` | how bytes leave the process |
+//! | `topics` | lines that wait to be published |
+//!
 //! 1. A line of a level above all enabled types costs its caller one load: [`log::set_max_level`] is kept as low as
 //!    the settings allow, and the lock around them is taken only past it.
-//! 2. No failure to write, such as a closed pipe, stops the broker or makes it panic.
+//! 2. Who logs never waits for a destination, and no failure to write, such as a closed pipe, stops the broker or makes
+//!    it panic. A destination that does not take its lines does not keep them from the others.
 //! 3. Text of a peer cannot start a line of its own or drive a terminal: control characters but TAB are escaped.
+//! 4. Each destination has the lines in the order in which they were logged.
 
+mod line;
+mod output;
+mod sink;
+mod topics;
+
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 
-use jiff::Zoned;
-use jiff::fmt::strtime::{BrokenDownTime, Config as TimeConfig};
 use log::{Level, LevelFilter, Metadata, Record};
 
-use crate::config::{Log, LogTypes, log_target};
+use self::line::Line;
+use self::output::Destination;
+use self::sink::Sink;
+use self::topics::Topics;
+use crate::config::{Log, LogTypes, log_target, system_reason};
 
-/// The installed logger; through it a reload changes the settings.
-#[derive(Clone)]
+pub use self::topics::TopicsMuted;
+
+/// Where the syslog daemon listens.
+pub const SYSLOG_PATH: &str = "/dev/log";
+
+/// How long the end of the process waits for slow destinations, all together.
+pub const FINISH_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// The logger that the `log` facade speaks to; through it a reload changes the settings. Dropping it is
+/// [`Logging::finish`].
 pub struct Logging {
-    settings: Arc<RwLock<Log>>,
+    shared: Arc<Shared>,
 }
 
-/// Installs the logger with `settings`, or returns `None` where another one already is.
-pub fn install(settings: Log) -> Option<Logging> {
-    let logging = Logging {
-        settings: Arc::new(RwLock::new(settings)),
-    };
-    let logger = Logger::new(logging.clone());
-    log::set_boxed_logger(Box::new(logger)).ok()?;
-    logging.set_max_level();
-    Some(logging)
+/// Why the log could not be set up or changed.
+#[derive(Debug)]
+pub enum LogError {
+    /// A destination could not be opened; the sentence names it.
+    Destination {
+        /// Which, in words.
+        name: String,
+        /// Why.
+        error: io::Error,
+    },
+    /// The process has another logger already, which gets the lines.
+    Installed,
+}
+
+impl fmt::Display for LogError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogError::Destination { name, error } => write!(
+                f,
+                "Error: Unable to open {name} for writing: {}.",
+                system_reason(error)
+            ),
+            LogError::Installed => f.write_str("Error: There is a logger already."),
+        }
+    }
+}
+
+impl std::error::Error for LogError {}
+
+/// Opens the destinations of `settings` and installs the logger.
+///
+/// # Errors
+/// As [`Logging::new`] and [`Logging::install`]; then no logger of ours is installed.
+pub fn install(settings: Log) -> Result<Logging, LogError> {
+    let logging = Logging::new(settings, Path::new(SYSLOG_PATH))?;
+    logging.install()?;
+    Ok(logging)
 }
 
 impl Logging {
-    /// Takes other settings from now on.
-    pub fn change(&self, settings: Log) {
-        *self
-            .settings
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = settings;
-        self.set_max_level();
+    /// Opens the destinations of `settings`, with a syslog daemon at `syslog_path`.
+    ///
+    /// # Errors
+    /// Where a destination cannot be opened. A syslog daemon that is not there is not an error, since it may come.
+    pub fn new(settings: Log, syslog_path: &Path) -> Result<Logging, LogError> {
+        let shared = Arc::new(Shared {
+            syslog_path: syslog_path.to_owned(),
+            state: RwLock::new(State {
+                settings: settings.clone(),
+                sinks: Vec::new(),
+            }),
+            topics: Topics::default(),
+        });
+        let logging = Logging { shared };
+        let sinks = logging.open_sinks(&settings)?;
+        logging.shared.write().sinks = sinks;
+        Ok(logging)
     }
 
-    fn set_max_level(&self) {
-        log::set_max_level(max_level(&self.read()));
+    /// Has the `log` facade speak to this logger from now on.
+    ///
+    /// # Errors
+    /// Where another logger is installed already.
+    pub fn install(&self) -> Result<(), LogError> {
+        log::set_boxed_logger(Box::new(self.logger())).map_err(|_| LogError::Installed)?;
+        log::set_max_level(max_level(&self.shared.read().settings));
+        Ok(())
     }
 
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, Log> {
-        self.settings.read().unwrap_or_else(PoisonError::into_inner)
+    /// What the `log` facade speaks to.
+    pub fn logger(&self) -> Logger {
+        Logger::new(Arc::clone(&self.shared))
     }
+
+    /// Takes other settings from now on: opens and closes destinations. What stays is not opened anew.
+    ///
+    /// # Errors
+    /// Where a destination cannot be opened; then everything stays as it is.
+    pub fn change(&self, settings: Log) -> Result<(), LogError> {
+        let sinks = self.open_sinks(&settings)?;
+        let level = max_level(&settings);
+        let old = {
+            let mut state = self.shared.write();
+            state.settings = settings;
+            std::mem::replace(&mut state.sinks, sinks)
+        };
+        log::set_max_level(level);
+        let state = self.shared.read();
+        for sink in old {
+            if !state.sinks.iter().any(|kept| Arc::ptr_eq(kept, &sink)) {
+                sink.close();
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the log file anew, as after a rename by who rotates logs. That happens on the file's own thread; should it
+    /// fail, lines go on into the old file, and one on every destination says so.
+    pub fn reopen(&self) {
+        for sink in &self.shared.read().sinks {
+            if matches!(sink.destination(), Destination::File(_)) {
+                sink.reopen();
+            }
+        }
+    }
+
+    /// Waits until everything that was logged is written, [`FINISH_TIME_MAX`] at most; to be called before the process
+    /// ends.
+    pub fn finish(&self) {
+        self.shared.finish();
+    }
+
+    /// Moves the lines that are to be published into `lines`: topics below `$SYS/broker/log/`, and texts.
+    ///
+    /// Publishing must not make new lines to publish for ever: what this thread logs while it holds what is returned is
+    /// not put into the queue.
+    pub fn take_topic_lines(&self, lines: &mut Vec<(&'static str, String)>) -> TopicsMuted {
+        let lost = self.shared.topics.take(lines);
+        if lost > 0 {
+            let settings = &self.shared.read().settings;
+            lines.push((topics::suffix(LogTypes::WARNING), lost_line(settings, lost)));
+        }
+        TopicsMuted::new()
+    }
+
+    /// Whether [`Logging::take_topic_lines`] would find any.
+    pub fn has_topic_lines(&self) -> bool {
+        !self.shared.topics.is_empty()
+    }
+
+    /// The sinks of `settings`: those that are there already, and new ones.
+    fn open_sinks(&self, settings: &Log) -> Result<Vec<Arc<Sink>>, LogError> {
+        let old = self.shared.read().sinks.clone();
+        let mut sinks: Vec<Arc<Sink>> = Vec::new();
+        for destination in destinations(settings, &self.shared.syslog_path) {
+            let is_same = |sink: &&Arc<Sink>| *sink.destination() == destination;
+            if let Some(sink) = old.iter().find(is_same) {
+                sinks.push(Arc::clone(sink));
+                continue;
+            }
+            let name = destination.to_string();
+            match self.open_sink(destination) {
+                Ok(sink) => sinks.push(sink),
+                Err(error) => {
+                    for sink in &sinks {
+                        if !old.iter().any(|kept| Arc::ptr_eq(kept, sink)) {
+                            sink.close();
+                        }
+                    }
+                    return Err(LogError::Destination { name, error });
+                }
+            }
+        }
+        Ok(sinks)
+    }
+
+    fn open_sink(&self, destination: Destination) -> io::Result<Arc<Sink>> {
+        let shared = Arc::downgrade(&self.shared);
+        let lost_line = move |destination: &Destination, lost| {
+            let settings = match shared.upgrade() {
+                Some(shared) => shared.read().settings.clone(),
+                None => Log::default(),
+            };
+            destination.frame(LogTypes::WARNING, &lost_line(&settings, lost))
+        };
+        Sink::open(destination, Box::new(lost_line))
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl fmt::Debug for Logging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logging").finish_non_exhaustive()
+    }
+}
+
+/// What the logger and the handle on it share.
+struct Shared {
+    syslog_path: PathBuf,
+    state: RwLock<State>,
+    topics: Topics,
+}
+
+struct State {
+    settings: Log,
+    sinks: Vec<Arc<Sink>>,
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        for sink in &self.sinks {
+            sink.close();
+        }
+    }
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self) {
+        let deadline = Instant::now() + FINISH_TIME_MAX;
+        let sinks = self.read().sinks.clone();
+        for sink in sinks {
+            sink.finish(deadline);
+        }
+    }
+
+    /// Gives the line `text` to every destination.
+    fn push(&self, kind: LogTypes, text: &str) {
+        let state = self.read();
+        for sink in &state.sinks {
+            sink.push(kind, text);
+        }
+        if state.settings.topic {
+            self.topics.push(kind, text);
+        }
+    }
+}
+
+/// Where lines go under `settings`, but for the topics.
+fn destinations(settings: &Log, syslog_path: &Path) -> Vec<Destination> {
+    let file = settings.file.clone().map(Destination::File);
+    let syslog = settings.syslog.map(|facility| Destination::Syslog {
+        path: syslog_path.to_owned(),
+        facility,
+    });
+    let stdout = settings.stdout.then_some(Destination::Stdout);
+    let stderr = settings.stderr.then_some(Destination::Stderr);
+    [stdout, stderr, file, syslog]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+fn lost_line(settings: &Log, lost: u64) -> String {
+    let mut line = Line::new(settings);
+    let _ = write!(
+        line,
+        "Warning: {lost} log lines were lost here: they came faster than they could be written."
+    );
+    line.as_str().to_owned()
 }
 
 /// The level above which no line is printed under `settings`.
@@ -58,7 +309,15 @@ fn max_level(settings: &Log) -> LevelFilter {
         .with(LogTypes::INFORMATION)
         .with(LogTypes::SUBSCRIBE)
         .with(LogTypes::UNSUBSCRIBE);
-    if !settings.stdout && !settings.stderr {
+    let Log {
+        stdout,
+        stderr,
+        file,
+        syslog,
+        topic,
+        ..
+    } = settings;
+    if !(*stdout || *stderr || *topic) && file.is_none() && syslog.is_none() {
         return LevelFilter::Off;
     }
     [
@@ -98,35 +357,37 @@ fn type_of(metadata: &Metadata<'_>) -> LogTypes {
     }
 }
 
-/// Chooses lines by their type; env_logger formats and writes them.
-struct Logger {
-    logging: Logging,
+/// Chooses lines by their type; env_logger has them formatted and passed on.
+pub struct Logger {
+    shared: Arc<Shared>,
     lines: env_logger::Logger,
 }
 
 impl Logger {
-    fn new(logging: Logging) -> Logger {
-        let format = logging.clone();
+    fn new(shared: Arc<Shared>) -> Logger {
+        let format = Arc::clone(&shared);
         let lines = env_logger::Builder::new()
             .filter_level(LevelFilter::Trace)
             .write_style(env_logger::WriteStyle::Never)
             .target(env_logger::Target::Pipe(Box::new(Destinations {
-                logging: logging.clone(),
+                shared: Arc::clone(&shared),
             })))
             .format(move |buffer, record| {
-                let mut line = String::new();
-                push_timestamp(&mut line, &format.read());
-                push_escaped(&mut line, &record.args().to_string());
-                writeln!(buffer, "{line}")
+                let mut line = Line::new(&format.read().settings);
+                let _ = line.write_fmt(*record.args());
+                // The type goes in front, since the other end is given bytes alone.
+                buffer.write_all(&[number_of(type_of(record.metadata()))])?;
+                buffer.write_all(line.as_str().as_bytes())
             })
             .build();
-        Logger { logging, lines }
+        Logger { shared, lines }
     }
 }
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.logging.read().types.intersects(type_of(metadata))
+        let types = self.shared.read().settings.types;
+        types.intersects(type_of(metadata))
     }
 
     fn log(&self, record: &Record<'_>) {
@@ -135,27 +396,40 @@ impl log::Log for Logger {
         }
     }
 
-    fn flush(&self) {}
+    fn flush(&self) {
+        self.shared.finish();
+    }
 }
 
-/// Writes each line to every destination, and takes no notice of failures.
+/// Every type of line; a line has one.
+const KINDS: [LogTypes; 7] = [
+    LogTypes::ERROR,
+    LogTypes::WARNING,
+    LogTypes::NOTICE,
+    LogTypes::INFORMATION,
+    LogTypes::SUBSCRIBE,
+    LogTypes::UNSUBSCRIBE,
+    LogTypes::DEBUG,
+];
+
+/// The place of `kind` among [`KINDS`].
+fn number_of(kind: LogTypes) -> u8 {
+    let number = KINDS.iter().position(|other| *other == kind);
+    number.map_or(u8::MAX, |number| number as u8)
+}
+
+/// Gives each line to every destination.
 struct Destinations {
-    logging: Logging,
+    shared: Arc<Shared>,
 }
 
 impl Write for Destinations {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let (stdout, stderr) = {
-            let settings = self.logging.read();
-            (settings.stdout, settings.stderr)
-        };
-        // There is nobody to tell that a line could not be written.
-        if stdout {
-            let mut stdout = io::stdout().lock();
-            let _ = stdout.write_all(line).and_then(|()| stdout.flush());
-        }
-        if stderr {
-            let _ = io::stderr().lock().write_all(line);
+        if let Some((&number, text)) = line.split_first()
+            && let Some(&kind) = KINDS.get(usize::from(number))
+            && let Ok(text) = std::str::from_utf8(text)
+        {
+            self.shared.push(kind, text);
         }
         Ok(line.len())
     }
@@ -165,110 +439,9 @@ impl Write for Destinations {
     }
 }
 
-fn push_timestamp(line: &mut String, settings: &Log) {
-    if !settings.timestamp {
-        return;
-    }
-    match &settings.timestamp_format {
-        Some(format) => push_local_time(line, format, &Zoned::now()),
-        None => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            // A clock before 1970 has not been set yet.
-            line.push_str(&now.map_or(0, |since| since.as_secs()).to_string());
-        }
-    }
-    line.push_str(": ");
-}
-
-/// `now` by the strftime `format`; what is no directive stands as it is, as in C.
-fn push_local_time(line: &mut String, format: &str, now: &Zoned) {
-    let config = TimeConfig::new().lenient(true);
-    match BrokenDownTime::from(now).to_string_with_config(&config, format) {
-        Ok(time) => line.push_str(&time),
-        Err(_) => line.push_str(&now.timestamp().as_second().to_string()),
-    }
-}
-
-fn push_escaped(line: &mut String, text: &str) {
-    for char in text.chars() {
-        if char.is_control() && char != '\t' {
-            line.extend(char.escape_default());
-        } else {
-            line.push(char);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn timestamps() {
-        let time: Zoned = "2024-02-29T13:05:09+01:00[+01:00]"
-            .parse()
-            .expect("a time of the right form");
-        for (format, expected) in [
-            ("%Y-%m-%dT%H:%M:%S", "2024-02-29T13:05:09"),
-            ("%s", "1709208309"),
-            ("%d/%b/%y %I:%M:%S %p %z", "29/Feb/24 01:05:09 PM +0100"),
-            ("%F %T", "2024-02-29 13:05:09"),
-            ("100%%", "100%"),
-            ("plain", "plain"),
-            ("%i!", "%i!"),
-            ("%", "%"),
-            ("%H%", "13%"),
-            ("", ""),
-        ] {
-            let mut line = String::new();
-            push_local_time(&mut line, format, &time);
-            assert_eq!(line, expected, "{format}");
-        }
-    }
-
-    #[test]
-    fn a_line_starts_with_its_time() {
-        let prefix = |settings: &Log| {
-            let mut line = String::new();
-            push_timestamp(&mut line, settings);
-            line
-        };
-        let seconds = prefix(&Log::default());
-        let number = seconds
-            .strip_suffix(": ")
-            .and_then(|number| number.parse::<u64>().ok());
-        assert!(
-            number.is_some_and(|number| number > 1_700_000_000),
-            "{seconds}"
-        );
-        let format = |format: &str| Log {
-            timestamp_format: Some(format.to_owned()),
-            ..Log::default()
-        };
-        assert_eq!(prefix(&format("at")), "at: ");
-        assert_eq!(
-            prefix(&Log {
-                timestamp: false,
-                ..format("at")
-            }),
-            ""
-        );
-    }
-
-    #[test]
-    fn text_stays_on_its_line() {
-        for (text, expected) in [
-            ("plain ä € 😀", "plain ä € 😀"),
-            ("\ttopic", "\ttopic"),
-            ("a\nb", "a\\nb"),
-            ("a\r\u{1b}[2J\u{0}", "a\\r\\u{1b}[2J\\u{0}"),
-            ("\u{85}\u{7f}", "\\u{85}\\u{7f}"),
-        ] {
-            let mut line = String::new();
-            push_escaped(&mut line, text);
-            assert_eq!(line, expected);
-        }
-    }
 
     #[test]
     fn types_of_lines() {
@@ -321,25 +494,261 @@ mod tests {
     }
 
     #[test]
-    fn settings_decide_which_lines_are_enabled() {
-        let logging = Logging {
-            settings: Arc::new(RwLock::new(Log::default())),
-        };
-        let logger = Logger::new(logging.clone());
-        let enabled = |level, target| {
-            log::Log::enabled(
-                &logger,
-                &Metadata::builder().level(level).target(target).build(),
-            )
-        };
-        assert!(enabled(Level::Info, log_target::NOTICE));
-        assert!(!enabled(Level::Info, log_target::SUBSCRIBE));
-        *logging.settings.write().expect("not poisoned") = Log {
-            types: LogTypes::SUBSCRIBE,
+    fn any_destination_is_a_reason_to_print() {
+        let nowhere = || Log {
+            stderr: false,
             ..Log::default()
         };
-        assert!(!enabled(Level::Info, log_target::NOTICE));
-        assert!(!enabled(Level::Error, "midge"));
-        assert!(enabled(Level::Info, log_target::SUBSCRIBE));
+        for (settings, level) in [
+            (nowhere(), LevelFilter::Off),
+            (Log::default(), LevelFilter::Info),
+            (
+                Log {
+                    file: Some("a".into()),
+                    ..nowhere()
+                },
+                LevelFilter::Info,
+            ),
+            (
+                Log {
+                    syslog: Some(3),
+                    ..nowhere()
+                },
+                LevelFilter::Info,
+            ),
+            (
+                Log {
+                    topic: true,
+                    ..nowhere()
+                },
+                LevelFilter::Info,
+            ),
+        ] {
+            assert_eq!(max_level(&settings), level, "{settings:?}");
+        }
+    }
+
+    /// A log of nothing but what `change` asks for.
+    fn settings(change: impl FnOnce(&mut Log)) -> Log {
+        let mut settings = Log {
+            stderr: false,
+            timestamp: false,
+            types: LogTypes::ALL,
+            ..Log::default()
+        };
+        change(&mut settings);
+        settings
+    }
+
+    fn logging(settings: Log) -> Logging {
+        Logging::new(settings, Path::new("/nonexistent/log")).expect("it can be opened")
+    }
+
+    fn log(logging: &Logging, level: Level, target: &str, text: &str) {
+        let metadata = Metadata::builder().level(level).target(target).build();
+        let logger = logging.logger();
+        log::Log::log(
+            &logger,
+            &Record::builder()
+                .metadata(metadata)
+                .args(format_args!("{text}"))
+                .build(),
+        );
+    }
+
+    fn notice(logging: &Logging, text: &str) {
+        log(logging, Level::Info, log_target::NOTICE, text);
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{path:?}: {error}"))
+    }
+
+    #[test]
+    fn settings_decide_which_lines_are_enabled() {
+        let enabled = |logging: &Logging, level, target| {
+            let metadata = Metadata::builder().level(level).target(target).build();
+            log::Log::enabled(&logging.logger(), &metadata)
+        };
+        let logging = logging(settings(|log| log.types = LogTypes::DEFAULT));
+        assert!(enabled(&logging, Level::Info, log_target::NOTICE));
+        assert!(!enabled(&logging, Level::Info, log_target::SUBSCRIBE));
+        let other = settings(|log| log.types = LogTypes::SUBSCRIBE);
+        logging.change(other).expect("nothing is to be opened");
+        assert!(!enabled(&logging, Level::Info, log_target::NOTICE));
+        assert!(!enabled(&logging, Level::Error, "midge"));
+        assert!(enabled(&logging, Level::Info, log_target::SUBSCRIBE));
+    }
+
+    #[test]
+    fn a_file_is_added_to_and_private() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        for text in ["one", "two\nthree"] {
+            let logging = logging(settings(|log| log.file = Some(path.clone())));
+            notice(&logging, text);
+        }
+        assert_eq!(read(&path), "one\ntwo\\nthree\n");
+        use std::os::unix::fs::PermissionsExt;
+        let mode = std::fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_is_named() {
+        let dir = tempfile::tempdir().expect("a directory");
+        for (path, reason) in [
+            (dir.path().to_owned(), "Is a directory"),
+            (dir.path().join("a/b"), "No such file or directory"),
+        ] {
+            let settings = settings(|log| log.file = Some(path.clone()));
+            let error = Logging::new(settings, Path::new(SYSLOG_PATH)).expect_err("it cannot be");
+            let path = path.display();
+            assert_eq!(
+                error.to_string(),
+                format!("Error: Unable to open log file {path} for writing: {reason}.")
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_is_reopened() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (path, rotated) = (dir.path().join("log"), dir.path().join("log.1"));
+        let logging = logging(settings(|log| log.file = Some(path.clone())));
+        notice(&logging, "one");
+        logging.finish();
+        std::fs::rename(&path, &rotated).expect("it is there");
+        notice(&logging, "two");
+        logging.finish();
+        logging.reopen();
+        logging.finish();
+        notice(&logging, "three");
+        logging.finish();
+        assert_eq!(read(&rotated), "one\ntwo\n");
+        assert_eq!(read(&path), "three\n");
+        // What cannot be opened leaves the old file in use.
+        let kept = dir.path().join("log.2");
+        std::fs::rename(&path, &kept).expect("it is there");
+        std::fs::create_dir(&path).expect("it was renamed");
+        logging.reopen();
+        notice(&logging, "four");
+        logging.finish();
+        assert_eq!(read(&kept), "three\nfour\n");
+        std::fs::remove_dir(&path).expect("it is empty");
+        logging.reopen();
+        notice(&logging, "five");
+        logging.finish();
+        assert_eq!(read(&path), "five\n");
+    }
+
+    #[test]
+    fn destinations_change() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [one, two] = ["one", "two"].map(|name| dir.path().join(name));
+        let to = |path: &Path| settings(|log| log.file = Some(path.to_owned()));
+        let logging = logging(to(&one));
+        notice(&logging, "a");
+        logging.change(to(&two)).expect("it can be opened");
+        notice(&logging, "b");
+        let error = logging.change(to(dir.path())).expect_err("a directory");
+        assert!(error.to_string().contains("Is a directory"), "{error}");
+        notice(&logging, "c");
+        logging.change(to(&two)).expect("it is open");
+        notice(&logging, "d");
+        logging.change(settings(|_| {})).expect("nothing to open");
+        notice(&logging, "nowhere");
+        logging.change(to(&one)).expect("it can be opened");
+        notice(&logging, "e");
+        logging.finish();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        // What was closed is emptied by its own thread.
+        while read(&two) != "b\nc\nd\n" && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(read(&two), "b\nc\nd\n");
+        assert_eq!(read(&one), "a\ne\n");
+    }
+
+    #[test]
+    fn lines_to_publish() {
+        let logging = logging(settings(|log| log.topic = true));
+        assert!(!logging.has_topic_lines());
+        log(&logging, Level::Debug, "midge", "no");
+        log(&logging, Level::Error, "midge", "error");
+        log(&logging, Level::Info, log_target::SUBSCRIBE, "s");
+        assert!(logging.has_topic_lines());
+        let mut lines = Vec::new();
+        let muted = logging.take_topic_lines(&mut lines);
+        notice(&logging, "of the publishing");
+        drop(muted);
+        let line = |suffix, text: &str| (suffix, text.to_owned());
+        assert_eq!(lines, [line("E", "error"), line("M/subscribe", "s")]);
+        assert!(!logging.has_topic_lines());
+        let text = "x".repeat(900);
+        for _ in 0..1000 {
+            notice(&logging, &text);
+        }
+        lines.clear();
+        drop(logging.take_topic_lines(&mut lines));
+        let (suffix, last) = lines.last().expect("there are many");
+        let lost = 1000 - (lines.len() - 1);
+        assert_eq!(*suffix, "W");
+        assert!(
+            last.starts_with(&format!("Warning: {lost} log lines were lost")),
+            "{last}"
+        );
+    }
+
+    /// What a daemon in its place gets, and again after it was started anew.
+    #[test]
+    fn syslog() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("log");
+        let settings = settings(|log| log.syslog = Some(16));
+        let logging = Logging::new(settings, &path).expect("a daemon may come later");
+        let receive = |daemon: &std::os::unix::net::UnixDatagram| {
+            daemon
+                .set_read_timeout(Some(Duration::from_secs(10)))
+                .expect("not zero");
+            let mut buffer = [0; 2000];
+            let length = daemon.recv(&mut buffer).expect("a line");
+            String::from_utf8(buffer[..length].to_vec()).expect("text")
+        };
+        notice(&logging, "before the daemon is there");
+        for round in 0..3 {
+            let daemon = std::os::unix::net::UnixDatagram::bind(&path).expect("it is free");
+            if round == 0 {
+                assert!(receive(&daemon).ends_with(": before the daemon is there"));
+            }
+            for (level, target, priority) in [
+                (Level::Error, "midge", 131),
+                (Level::Warn, "midge", 132),
+                (Level::Info, log_target::NOTICE, 133),
+                (Level::Info, log_target::SUBSCRIBE, 133),
+                (Level::Info, log_target::UNSUBSCRIBE, 133),
+                (Level::Info, log_target::INFORMATION, 134),
+                (Level::Debug, "midge", 135),
+            ] {
+                log(&logging, level, target, "some text\nof it");
+                let line = receive(&daemon);
+                let (priority, pid) = (format!("<{priority}>"), std::process::id());
+                assert!(line.starts_with(&priority), "{line}");
+                assert!(
+                    line.ends_with(&format!(" mosquitto[{pid}]: some text\\nof it")),
+                    "{line}"
+                );
+                let time = &line[priority.len()..priority.len() + 16];
+                assert_eq!(
+                    (&time[3..4], &time[6..7], &time[9..10], &time[15..]),
+                    (" ", " ", ":", " ")
+                );
+            }
+            drop(daemon);
+            std::fs::remove_file(&path).expect("it is there");
+        }
     }
 }

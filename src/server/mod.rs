@@ -5,21 +5,27 @@
 
 mod event_loop;
 pub mod log;
+pub mod memory;
+mod reload;
+mod workers;
 
-use crate::auth::Auth;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use crate::broker::sys::{Memory, VERSION};
+use crate::broker::sys::VERSION;
 use crate::broker::timers::Time;
 use crate::broker::{Broker, Random};
 use crate::buffer::ConnectionKey;
-use crate::config::{Config, Listener, Severity, SocketDomain, log_target, system_reason};
+use crate::config::{Config, Listener, Severity, SocketDomain, Warning, log_target, system_reason};
 use crate::net::{self, ListenerSpec, Net, NetError};
 
+use self::log::{LogError, Logging};
+use self::reload::{Files, FilesError, Progress};
+use self::workers::Workers;
 use log_target::{INFORMATION, NOTICE};
 
 /// The broker as a process: its sockets, its rules, its clock.
@@ -27,8 +33,13 @@ pub struct Server {
     net: Net,
     broker: Broker,
     clock: Clock,
-    /// The process's figures as last read for $SYS, and when.
-    memory: (Option<Time>, Memory),
+    workers: Workers,
+    reload: Progress,
+    process: Process,
+    /// `None` where another logger is installed.
+    logging: Option<Rc<Logging>>,
+    /// Lines that were logged for subscribers; kept for its memory.
+    log_lines: Vec<(&'static str, String)>,
     /// The connections of this turn's flush; kept for its memory.
     flushing: Vec<ConnectionKey>,
 }
@@ -51,6 +62,19 @@ pub enum StartError {
     System(io::Error),
     /// A listener could not be opened.
     Listener(NetError),
+    /// A file that the configuration names cannot be used.
+    Files(FilesError),
+}
+
+impl StartError {
+    /// As Mosquitto's: 13 for a file of rights that cannot be read, 3 for one that makes no sense, and 1.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            StartError::Files(FilesError::Auth(error)) if error.is_unreadable() => 13,
+            StartError::Files(FilesError::Auth(_)) => 3,
+            StartError::System(_) | StartError::Listener(_) | StartError::Files(_) => 1,
+        }
+    }
 }
 
 impl fmt::Display for StartError {
@@ -58,6 +82,7 @@ impl fmt::Display for StartError {
         match self {
             StartError::System(error) => write!(f, "Error: {}.", system_reason(error)),
             StartError::Listener(error) => write!(f, "{error}"),
+            StartError::Files(error) => write!(f, "{error}"),
         }
     }
 }
@@ -66,13 +91,20 @@ impl std::error::Error for StartError {}
 
 /// Runs the broker that `config` describes until a signal ends it.
 pub fn run(config: Config) -> ExitCode {
-    // Where another logger is installed already, it gets the lines.
-    let _ = self::log::install(config.log.clone());
+    let logging = match self::log::install(config.log.clone()) {
+        Ok(logging) => Some(Rc::new(logging)),
+        // It gets the lines.
+        Err(LogError::Installed) => None,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
     ::log::info!(target: INFORMATION, "mosquitto version {VERSION} starting");
     tell_config(&config);
-    let server = Server::start(config);
-    let result = server.and_then(|mut server| {
+    let result = Server::start(config, logging.clone()).and_then(|mut server| {
         ::log::info!(target: INFORMATION, "mosquitto version {VERSION} running");
+        server.process.ready();
         server.run().map_err(StartError::System)
     });
     match result {
@@ -81,9 +113,27 @@ pub fn run(config: Config) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            ::log::error!("{error}");
-            ExitCode::FAILURE
+            log_lines(&error);
+            ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// Checks everything that a start would, without opening a listener.
+/// # Errors
+/// What is wrong, as the log would say it.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    let files = Files::read(config).map_err(StartError::Files)?;
+    for warning in files.warnings() {
+        eprintln!("{warning}");
+    }
+    Ok(())
+}
+
+/// Logs an error that has several lines.
+fn log_lines(error: &dyn fmt::Display) {
+    for line in error.to_string().lines() {
+        ::log::error!("{line}");
     }
 }
 
@@ -94,14 +144,16 @@ fn tell_config(config: &Config) {
         }
         None => ::log::info!(target: INFORMATION, "Using default config."),
     }
-    for warning in &config.warnings {
-        match warning.severity {
-            Severity::Notice => ::log::info!(target: NOTICE, "{warning}"),
-            Severity::Warning => ::log::warn!("{warning}"),
-        }
-    }
-    for missing in ["Bridge", "Persistence", "TLS", "TLS-PSK", "Websockets"] {
-        ::log::info!(target: INFORMATION, "{missing} support NOT available.");
+    tell_warnings(&config.warnings);
+    for (part, is_there) in [
+        ("Bridge", false),
+        ("Persistence", false),
+        ("TLS", true),
+        ("TLS-PSK", false),
+        ("Websockets", false),
+    ] {
+        let not = if is_there { "" } else { "NOT " };
+        ::log::info!(target: INFORMATION, "{part} support {not}available.");
     }
     if config.local_only {
         ::log::warn!(
@@ -117,20 +169,33 @@ fn tell_config(config: &Config) {
     }
 }
 
+fn tell_warnings<'a>(warnings: impl IntoIterator<Item = &'a Warning>) {
+    for warning in warnings {
+        match warning.severity {
+            Severity::Notice => ::log::info!(target: NOTICE, "{warning}"),
+            Severity::Warning => ::log::warn!("{warning}"),
+        }
+    }
+}
+
 impl Server {
     /// Opens every listener and is ready to run.
     ///
     /// # Errors
-    /// Where a socket cannot be had; nothing is left open.
-    pub fn start(config: Config) -> Result<Server, StartError> {
+    /// Where a file cannot be used or a socket cannot be had; nothing is left open.
+    pub fn start(config: Config, logging: Option<Rc<Logging>>) -> Result<Server, StartError> {
         if let Err(error) = net::raise_file_limit() {
             ::log::warn!(
                 "Warning: Unable to raise the limit of open files: {}.",
                 system_reason(&error)
             );
         }
+        let files = Files::read(&config).map_err(StartError::Files)?;
+        for warning in files.warnings() {
+            ::log::warn!("{warning}");
+        }
         let mut net = Net::new().map_err(StartError::System)?;
-        net.watch_signals(&event_loop::SIGNALS)
+        net.watch_signals(&event_loop::signals())
             .map_err(StartError::System)?;
         for (index, listener) in config.listeners.iter().enumerate() {
             let spec = listener_spec(index, listener, &config);
@@ -142,12 +207,17 @@ impl Server {
         let unix_time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .unwrap_or_default();
-        let broker = Broker::new(config, Auth::default(), clock.now(), unix_time, random());
+        let workers = Workers::new(net.waker());
+        let broker = Broker::new(config, files.auth, clock.now(), unix_time, random());
         Ok(Server {
             net,
             broker,
             clock,
-            memory: Default::default(),
+            workers,
+            reload: Progress::default(),
+            process: Process::default(),
+            logging,
+            log_lines: Vec::new(),
             flushing: Vec::new(),
         })
     }
@@ -177,7 +247,24 @@ fn listener_spec(index: usize, listener: &Listener, config: &Config) -> Listener
         // A turn's output leaves in one write: nothing is left for Nagle's algorithm to gather, and its delay is felt
         // in every exchange. Mosquitto's default is off; who wants that says so.
         nodelay: config.set_tcp_nodelay.unwrap_or(true),
-        max_connections: listener.max_connections.map(|max| max.get() as u32),
+        max_connections: listener.max_connections.map(connections),
         index,
     }
+}
+
+/// Connections as the sockets count them.
+fn connections(max: std::num::NonZeroUsize) -> u32 {
+    u32::try_from(max.get()).unwrap_or(u32::MAX)
+}
+
+/// Provisional
+#[derive(Default)]
+struct Process;
+impl Process {
+    fn alive(&mut self, _: Time) {}
+    fn next_alive(&self) -> Option<Time> {
+        None
+    }
+    fn ready(&self) {}
+    fn reloading(&self) {}
 }

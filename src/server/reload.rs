@@ -41,9 +41,10 @@ impl Files {
     }
 
     /// What the operator should know about them.
-    pub fn warnings(&self) -> impl Iterator<Item = &str> {
+    pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
         let tls = self.tls.iter().flatten().flat_map(|tls| tls.warnings());
-        tls.chain(self.auth.warnings()).map(String::as_str)
+        let auth = self.auth.warnings().map(ToString::to_string);
+        auth.chain(tls.cloned())
     }
 }
 
@@ -190,7 +191,7 @@ impl Server {
                     self.end_reload();
                 }
                 Done::Reload(Err(error)) => {
-                    ::log::error!("{error}");
+                    super::log_lines(&error);
                     ::log::error!(
                         "Error: The configuration was not reloaded. The settings before stay in force."
                     );
@@ -219,7 +220,10 @@ impl Server {
         {
             ::log::error!("{error} The log goes on as before.");
         }
-        super::tell_warnings(&config, &files);
+        super::tell_warnings(&config.warnings);
+        for warning in files.warnings() {
+            ::log::warn!("{warning}");
+        }
         for change in kept {
             ::log::warn!("Warning: {change} changes with the next restart.");
         }

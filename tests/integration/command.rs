@@ -456,7 +456,7 @@ fn start_up_lines_of_the_default_configuration() {
         "Using default config.".into(),
         "Bridge support NOT available.".into(),
         "Persistence support NOT available.".into(),
-        "TLS support NOT available.".into(),
+        "TLS support available.".into(),
         "TLS-PSK support NOT available.".into(),
         "Websockets support NOT available.".into(),
         "Starting in local only mode. Connections will only be possible from clients running on this machine."
