@@ -5,6 +5,7 @@
 //! `mqtt311_...` a statement whose tag only 3.1.1 has. `statements.txt` lists them all.
 //! `MIDGE_BIN` names another broker to talk to, such as a Mosquitto to compare with.
 
+mod accounts;
 mod command;
 mod connect;
 mod event_loop;
@@ -18,7 +19,9 @@ mod passwd;
 mod ping_disconnect;
 mod protocol31;
 mod publish;
+mod reload;
 mod retain;
+mod rights;
 mod robust;
 mod session;
 mod statements;

@@ -21,6 +21,18 @@ const POLL: Duration = Duration::from_millis(5);
 /// A free port can be taken by somebody else before the broker has it; then another one is tried.
 const START_ATTEMPTS: usize = 5;
 
+/// The name of the configuration in the broker's directory.
+const CONFIG: &str = "midge.conf";
+
+/// The line of shell that starts a broker with its configuration.
+const BECOME_BROKER: &str = "exec \"$@\"";
+
+/// The last line of a reload that went well.
+const RELOADED: &str = "Config reloaded.";
+
+/// What stands in the last line of a reload that did not.
+const NOT_RELOADED: &str = "The configuration was not reloaded";
+
 /// A running broker. Dropping it ends it with SIGTERM and asserts that it exits with code 0.
 pub struct Broker {
     process: Child,
@@ -44,15 +56,30 @@ impl Broker {
     /// `listener`, `allow_anonymous` or `log_type`. In a line, `{port}` is the free port and `{dir}` a directory
     /// that goes when the broker goes.
     pub fn start(lines: &[&str]) -> Broker {
-        Broker::start_in_shell("exec \"$@\"", lines)
+        Broker::start_with(lines, &[])
+    }
+
+    /// [`Broker::start`] with files in its directory, each a name and a text, which the configuration can name as
+    /// `{dir}/name`.
+    pub fn start_with(lines: &[&str], files: &[(&str, &str)]) -> Broker {
+        Broker::start_as(BECOME_BROKER, lines, files)
     }
 
     /// [`Broker::start`] by a line of shell, in which `exec "$@"` becomes the broker and `{dir}` is its directory:
     /// for what the broker inherits, such as limits and closed files.
     pub fn start_in_shell(shell: &str, lines: &[&str]) -> Broker {
+        Broker::start_as(shell, lines, &[])
+    }
+
+    /// [`Broker::start_in_shell`] with files as [`Broker::start_with`]: for a broker that is started with other
+    /// arguments. In the shell line and the files, too, `{port}` and `{dir}` are replaced; `"$1"` is the broker.
+    pub fn start_as(shell: &str, lines: &[&str], files: &[(&str, &str)]) -> Broker {
         for _ in 0..START_ATTEMPTS {
             let dir = new_dir();
             let port = free_port();
+            for (name, text) in files {
+                write(&dir, name, &fill_in(text, port, &dir));
+            }
             let mut broker = Broker::spawn(shell, lines, dir, port);
             if broker.is_ready() {
                 return broker;
@@ -65,10 +92,9 @@ impl Broker {
     }
 
     fn spawn(shell: &str, lines: &[&str], dir: PathBuf, port: u16) -> Broker {
-        let config = dir.join("midge.conf");
-        let text = config_text(lines, port, &dir);
-        fs::write(&config, text).expect("the temporary directory is ours");
-        let shell = shell.replace("{dir}", dir.to_str().expect("we chose the name"));
+        let config = dir.join(CONFIG);
+        write(&dir, CONFIG, &config_text(lines, port, &dir));
+        let shell = fill_in(shell, port, &dir);
         let mut process = Command::new("sh")
             .args(["-c", &shell, "sh", &program(), "-c"])
             .arg(&config)
@@ -106,7 +132,7 @@ impl Broker {
             {
                 self.ended = true;
                 self.log
-                    .wait_for("Address already in use", Duration::from_millis(200));
+                    .wait_for("Address already in use", 1, Duration::from_millis(200));
                 return false;
             }
             // A port that nobody listens on can, on loopback, be connected with itself.
@@ -162,10 +188,60 @@ impl Broker {
     }
 
     /// Waits for a log line that contains `text`, and returns the first.
+    #[track_caller]
     pub fn wait_for_log(&self, text: &str) -> String {
-        self.log
-            .wait_for(text, DEADLINE)
-            .unwrap_or_else(|| panic!("no log line has {text:?}:\n{}", self.log_text()))
+        self.wait_for_log_times(text, 1)
+    }
+
+    /// Waits until so many log lines contain `text`, and returns the last of them.
+    #[track_caller]
+    pub fn wait_for_log_times(&self, text: &str, times: usize) -> String {
+        let found = self.log.wait_for(text, times, DEADLINE);
+        found.unwrap_or_else(|| {
+            let log = self.log_text();
+            panic!("there are not {times} log lines with {text:?}:\n{log}")
+        })
+    }
+
+    /// How many log lines contain `text` so far.
+    pub fn count_log(&self, text: &str) -> usize {
+        let lines = self.log.lines.lock().expect("no holder panics");
+        lines.iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Replaces a file of its directory at once, as by an editor that renames.
+    pub fn write(&self, name: &str, text: &str) {
+        write(
+            &self.dir,
+            name,
+            &fill_in(text, self.address.port(), &self.dir),
+        );
+    }
+
+    /// Replaces its configuration with what [`Broker::start`] makes of these lines; it counts from the next reload.
+    pub fn configure(&self, lines: &[&str]) {
+        let text = config_text(lines, self.address.port(), &self.dir);
+        write(&self.dir, CONFIG, &text);
+    }
+
+    /// Has it read its files again, and waits until they are in force.
+    #[track_caller]
+    pub fn reload(&self) {
+        let before = self.count_log(RELOADED);
+        self.signal(Signal::HUP);
+        self.wait_for_log_times(RELOADED, before + 1);
+    }
+
+    /// Has it read its files again, and waits until it says that it goes on as before; returns what it said was wrong.
+    #[track_caller]
+    pub fn reload_refused(&self) -> String {
+        let before = self.count_log(NOT_RELOADED);
+        self.signal(Signal::HUP);
+        self.wait_for_log_times(NOT_RELOADED, before + 1);
+        let log = self.log_text();
+        let (said, _) = log.rsplit_once(NOT_RELOADED).expect("it was waited for");
+        let (_, said) = said.rsplit_once("Reloading config").unwrap_or(("", said));
+        said.to_owned()
     }
 
     /// All log lines so far.
@@ -249,9 +325,13 @@ impl Log {
         }
     }
 
-    fn wait_for(&self, text: &str, patience: Duration) -> Option<String> {
+    /// The line that contains `text` the `times`th time, if it comes.
+    fn wait_for(&self, text: &str, times: usize, patience: Duration) -> Option<String> {
         let lines = self.lines.lock().expect("no holder panics");
-        let find = |lines: &[String]| lines.iter().find(|line| line.contains(text)).cloned();
+        let find = |lines: &[String]| {
+            let mut found = lines.iter().filter(|line| line.contains(text));
+            found.nth(times - 1).cloned()
+        };
         let (lines, _) = self
             .grown
             .wait_timeout_while(lines, patience, |lines| find(lines).is_none())
@@ -283,9 +363,21 @@ fn config_text(lines: &[&str], port: u16, dir: &Path) -> String {
         .chain(lines)
         .map(|line| format!("{line}\n"))
         .collect();
+    fill_in(&text, port, dir)
+}
+
+/// `text` with the broker's port for `{port}` and its directory for `{dir}`.
+fn fill_in(text: &str, port: u16, dir: &Path) -> String {
     let dir = dir.to_str().expect("we chose the name");
     text.replace("{port}", &port.to_string())
         .replace("{dir}", dir)
+}
+
+/// Writes a file that is either as it was or all there, whoever reads it when.
+fn write(dir: &Path, name: &str, text: &str) {
+    let new = dir.join(format!("{name}.new"));
+    fs::write(&new, text).expect("the temporary directory is ours");
+    fs::rename(&new, dir.join(name)).expect("it is in the same directory");
 }
 
 /// A port that was free a moment ago, and that no other test of this process was given.
