@@ -537,7 +537,7 @@ impl Builder {
             let (name, protocol) = (draft.name(), draft.unopened);
             let listener = self.listener(owner, draft)?;
             let Some(protocol) = protocol else {
-                self.keep_places(Some(listeners.len()), owner);
+                self.keep_places(Some(listener.name()), owner);
                 listeners.push(listener);
                 continue;
             };
@@ -661,10 +661,12 @@ impl Builder {
         self.places[&(option, owner)].clone()
     }
 
-    fn keep_places(&mut self, listener: Option<usize>, owner: Owner) {
+    fn keep_places(&mut self, listener: Option<String>, owner: Owner) {
         let own = self.places.iter().filter(|((_, whose), _)| *whose == owner);
         for ((option, _), place) in own {
-            self.config.places.insert(listener, option, place.clone());
+            self.config
+                .places
+                .insert(listener.clone(), option, place.clone());
         }
     }
 

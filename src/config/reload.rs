@@ -62,6 +62,10 @@ impl Listener {
                 "certfile and keyfile",
                 self.tls.is_some() != new.tls.is_some(),
             ),
+            (
+                "enable_proxy_protocol",
+                self.proxy_protocol != new.proxy_protocol,
+            ),
         ]
         .into_iter()
         .filter_map(|(option, differs)| differs.then_some(option))

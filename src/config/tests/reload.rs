@@ -47,6 +47,11 @@ fn changes_are_named() {
             &["certfile and keyfile of listener 1"],
         ),
         (
+            "listener 1",
+            "listener 1\nenable_proxy_protocol 1",
+            &["enable_proxy_protocol of listener 1"],
+        ),
+        (
             "listener 1\ncertfile a\nkeyfile b",
             "listener 1\ncertfile c\nkeyfile d",
             &[],
