@@ -9,6 +9,7 @@
 mod build;
 mod error;
 mod listener;
+mod log;
 pub mod options;
 mod parse;
 mod plugin;
