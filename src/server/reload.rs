@@ -13,7 +13,7 @@ use super::Server;
 use super::workers::Done;
 use crate::auth::{Auth, AuthError};
 use crate::broker::timers::Time;
-use crate::config::{Config, ConfigError, Listener};
+use crate::config::{Config, ConfigError};
 use crate::net::{TlsContext, TlsError};
 
 /// What the files say that a configuration names.
@@ -98,53 +98,15 @@ impl std::error::Error for ReloadError {}
 
 /// Reads what the file of `running` says now, and all that it names.
 fn read(running: &Config) -> Result<Box<Reloaded>, ReloadError> {
-    let mut config = running.reread().map_err(ReloadError::Config)?;
-    let kept = keep_listeners(running, &mut config);
+    let config = running.reread().map_err(ReloadError::Config)?;
+    let kept = running.changes_that_need_a_restart(&config);
+    let config = config.for_running(running);
     let files = Files::read(&config).map_err(ReloadError::Files)?;
     Ok(Box::new(Reloaded {
         config,
         files,
         kept,
     }))
-}
-
-/// Puts the listeners that are open in the place of those that `config` wants, with the settings it has for them; what
-/// cannot be had without a restart.
-fn keep_listeners(running: &Config, config: &mut Config) -> Vec<String> {
-    let mut kept = running.changes_that_need_a_restart(config);
-    let wanted = std::mem::take(&mut config.listeners);
-    config.local_only = running.local_only;
-    for open in &running.listeners {
-        let new = wanted.iter().find(|new| is_same_address(open, new));
-        let mut listener = new.unwrap_or(open).clone();
-        let name = match &open.unix_path {
-            Some(path) => path.display().to_string(),
-            None => format!("port {}", open.port),
-        };
-        if listener.tls.is_some() != open.tls.is_some() {
-            listener.tls.clone_from(&open.tls);
-            kept.push(format!("whether the listener on {name} speaks TLS"));
-        }
-        if listener.proxy_protocol != open.proxy_protocol {
-            listener.proxy_protocol = open.proxy_protocol;
-            kept.push(format!("enable_proxy_protocol of the listener on {name}"));
-        }
-        config.listeners.push(listener);
-    }
-    kept
-}
-
-fn is_same_address(one: &Listener, other: &Listener) -> bool {
-    let address = |listener: &Listener| {
-        (
-            listener.port,
-            listener.host.clone(),
-            listener.unix_path.clone(),
-            listener.bind_interface.clone(),
-            listener.socket_domain,
-        )
-    };
-    address(one) == address(other)
 }
 
 /// How far a reload is.

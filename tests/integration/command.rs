@@ -288,7 +288,8 @@ fn bad_configurations() {
             "listener\n",
             1,
             "Error: Empty 'listener port' value in configuration.",
-            "Expected for 'listener port': a port from 1 to 65535, and if wanted the address to bind to.",
+            "Expected for 'listener port': a port from 1 to 65535, and if wanted the address to bind to; or 0 and the \
+             path of a Unix socket.",
         ),
         (
             "address 1.2.3.4\n",
@@ -333,46 +334,72 @@ fn a_bad_line_in_an_included_file() {
     );
 }
 
-/// What restricts and is not in force is refused: to pass it over would let in who was to stay outside. All at once.
+/// What restricts and is not there is refused: to pass it over would let in who was to stay outside. All at once.
 #[test]
 fn options_that_restrict_are_refused() {
     let restricting = [
-        "certfile c",
-        "keyfile k",
-        "cafile a",
-        "require_certificate true",
-        "use_identity_as_username true",
         "psk_file p",
-        "acl_file a",
-        "mount_point m/",
-        "accept_protocol_versions 5",
+        "psk_hint h",
         "plugin p.so",
-        "clientid_prefixes c",
-        "protocol websockets",
-        "bind_interface lo",
+        "tls_engine e",
+        "tls_keyform engine",
     ];
     for line in restricting {
         let files = Files::new(&format!("listener 1\n{line}\n"));
         let ended = run(&["-c", &files.config()]);
         let option = line.split(' ').next().expect("it has a name");
         assert_eq!(ended.code, Some(3), "{line}: {ended:?}");
+        let log = ended.log();
         assert_eq!(
-            ended.log(),
+            log[..2],
             [
-                &*format!(
-                    "Error: The '{option}' option is not in force yet, and without it the broker would allow more \
-                     than was asked for."
-                ),
+                &*format!("Error: The '{option}' option is not supported."),
                 &format!("Error found at {}:2.", files.config()),
-                "Take these lines out to start without what they ask for.",
+            ],
+            "{line}"
+        );
+        assert_eq!(log.len(), 4, "{line}: {log:?}");
+    }
+    let files = Files::new("listener 1\npsk_file a\ntls_engine e\nplugin p.so\n");
+    let ended = run(&["-c", &files.config()]);
+    let said = ended.stderr.matches("option is not supported.").count();
+    assert_eq!((ended.code, said), (Some(3), 3));
+}
+
+/// Where only half of what a listener needs is said, it is not opened with less.
+#[test]
+fn options_that_lack_another_are_errors() {
+    for (line, needs) in [
+        ("certfile c", "'keyfile'"),
+        ("keyfile k", "'certfile'"),
+        ("cafile a", "'certfile' and 'keyfile'"),
+        ("require_certificate true", "'certfile' and 'keyfile'"),
+        ("use_identity_as_username true", "'certfile' and 'keyfile'"),
+        (
+            "proxy_protocol_v2_require_tls true",
+            "'enable_proxy_protocol 2'",
+        ),
+    ] {
+        let files = Files::new(&format!("listener 1\n{line}\n"));
+        let ended = run(&["-c", &files.config()]);
+        let option = line.split(' ').next().expect("it has a name");
+        assert_eq!(ended.code, Some(3), "{line}: {ended:?}");
+        assert_eq!(
+            ended.log()[..2],
+            [
+                &*format!("Error: The '{option}' option requires {needs}."),
+                &format!("Error found at {}:2.", files.config()),
             ],
             "{line}"
         );
     }
-    let files = Files::new("listener 1\nacl_file a\ncertfile c\nkeyfile k\n");
+    let files = Files::new("listener 1\nprotocol websockets\n");
     let ended = run(&["-c", &files.config()]);
-    let said = ended.stderr.matches("is not in force yet").count();
-    assert_eq!((ended.code, said), (Some(3), 3));
+    assert_eq!(ended.code, Some(3), "{ended:?}");
+    assert_eq!(
+        ended.log()[0],
+        "Error: No listener can be opened: 'protocol websockets' is not supported yet."
+    );
 }
 
 /// What is understood but not done is said, once a line, and starts all the same.
@@ -381,9 +408,7 @@ fn options_without_effect_are_warned_about() {
     let options = [
         "persistence true",
         "autosave_interval 5",
-        "log_facility 5",
-        "memory_limit 100000",
-        "user nobody",
+        "enable_control_api true",
     ];
     let mut lines = vec!["log_timestamp false"];
     lines.extend(options);
