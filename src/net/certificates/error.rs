@@ -26,7 +26,7 @@ pub(super) const MAKE_AUTHORITY: &str = "openssl req -x509 -newkey rsa:2048 -sha
 pub(super) const MAKE_REVOCATION_LIST: &str =
     "openssl ca -gencrl -keyfile ca.key -cert ca.crt -out ca.crl";
 
-/// Why there is no [`TlsContext`], or it does not take a client.
+/// Why there is no [`super::TlsContext`], or it does not take a client.
 #[derive(Debug)]
 pub enum TlsError {
     /// A file cannot be used.

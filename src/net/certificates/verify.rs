@@ -3,7 +3,7 @@
 //! Follows the rules of OpenSSL's `sslclient` purpose at its security level 2, which are Mosquitto's on most systems.
 //! They are not webpki's, which knows neither version 1 nor an authority's certificate used by a client nor one that
 //! stands in `cafile` by itself, and to which everything in `cafile` is an authority, above all dates. Signatures are
-//! checked by the algorithms of rustls. An authority in `cafile` need not have signed itself, other than with Mosquitto:
+//! checked by the algorithms of rustls. An authority in `cafile` need not have signed itself, unlike with Mosquitto:
 //! who names one in between trusts it. Names must be the same byte for byte. Does not know files or sockets.
 //!
 //! 1. A path ends at a certificate of `cafile` or `capath`. What the client sent is only ever a link in between.
