@@ -8,7 +8,7 @@ use rustls::{
     PeerIncompatible,
 };
 
-use super::verify::Refusal;
+use super::error::Refusal;
 
 /// What `error` in a handshake means, without a full stop.
 pub fn describe(error: &Error) -> String {

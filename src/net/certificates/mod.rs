@@ -4,35 +4,40 @@
 //! |---|---|
 //! | `pem` | the operator's files |
 //! | `suites` | OpenSSL's names of ciphers |
+//! | `x509` | what a certificate says |
 //! | `verify` | which client certificates are let in |
 //! | `name` | which user a certificate stands for |
-//! | `describe` | what an error means |
+//! | `error` | what the operator did wrong |
+//! | `describe` | what went wrong in a handshake |
 //!
 //! Knows no sockets: [`TlsContext`] is made off the loop, at the start and at each reload, and never changes.
 //!
 //! 1. A context exists only if every file that it needs is whole and good. No file that is empty, damaged or missing
 //!    makes a listener ask for less.
 //! 2. With `require_certificate` nobody gets through a handshake without a certificate; without it none is asked for.
-//! 3. A session is resumed only in the context that it began in: each has ticket keys and a session cache of its own. What
-//!    an earlier context accepted is checked in full by the next. Within one, [`TlsContext::still_accepts`] tells whether a
-//!    resumed client's certificate has expired in the meantime.
+//! 3. A session is resumed only in the context that it began in: each has ticket keys and a session cache of its own.
+//!    What an earlier context accepted is checked in full by the next. Within one, [`TlsContext::still_accepts`] tells
+//!    whether a resumed client's certificate has expired in the meantime: whoever drives the handshake must ask.
 //! 4. No private key or secret is in an error, a warning or `Debug`.
 //!
-//! The protocol `mqtt` (ALPN) is agreed on with clients that offer it. A client that offers others alone is not refused,
+//! The protocol `mqtt` (ALPN) is agreed on with clients that offer it. A client that offers only others is not refused,
 //! as with Mosquitto; rustls would, once it knows a protocol. Hence two configurations that differ in nothing else:
-//! [`TlsContext::server_config`] has no protocol, [`TlsContext::server_config_for`] has one where the client asks for it.
+//! [`TlsContext::server_config`] has no protocol, [`TlsContext::server_config_for`] has one where the client asks for
+//! it.
 
 mod describe;
+mod error;
 mod name;
 mod pem;
 mod suites;
 mod verify;
+mod x509;
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use rustls::crypto::CryptoProvider;
@@ -45,25 +50,18 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{KeyLog, ServerConfig};
 
 pub use self::describe::describe;
+pub use self::error::{Fault, NameFault, TlsError};
 
-use self::verify::{Certificate, ClientVerifier, Refusal, RevocationList};
-use crate::config::{self, CertificateName, TlsVersion, system_reason};
+use self::error::{MAKE_CERTIFICATE, MAKE_REVOCATION_LIST, Refusal};
+use self::verify::{ClientVerifier, RevocationList};
+use self::x509::{Certificate, RSA_BITS_MIN, check_key};
+use crate::config::{self, CertificateName, TlsVersion};
 
 /// The protocol that clients offer for MQTT (ALPN).
 const ALPN_MQTT: &[u8] = b"mqtt";
 
 /// TLS 1.2 sessions without tickets that one context remembers.
 const SESSIONS_MAX: usize = 1024;
-
-/// Makes a certificate for the broker that works.
-const MAKE_CERTIFICATE: &str = "openssl req -x509 -newkey rsa:2048 -sha256 -days 365 -nodes -subj /CN=localhost \
-     -addext subjectAltName=DNS:localhost -keyout server.key -out server.crt";
-
-/// Makes an authority that works.
-const MAKE_AUTHORITY: &str = "openssl req -x509 -newkey rsa:2048 -sha256 -days 3650 -nodes -subj /CN=CA -keyout ca.key -out ca.crt";
-
-/// Makes a revocation list.
-const MAKE_REVOCATION_LIST: &str = "openssl ca -gencrl -keyfile ca.key -cert ca.crt -out ca.crl";
 
 /// TLS of one listener, ready for use.
 pub struct TlsContext {
@@ -106,7 +104,7 @@ impl TlsContext {
             None => builder.with_no_client_auth(),
         };
         let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
-        // As Mosquitto does, but only for an order that somebody wrote down: a client without AES in hardware knows best.
+        // As Mosquitto does, but only for an order that somebody wrote: a client without AES in hardware knows best.
         config.ignore_client_order = tls.ciphers.is_some() || tls.ciphers_tls13.is_some();
         config.ticketer = Ticketer::new().map_err(TlsError::Setup)?;
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
@@ -158,8 +156,8 @@ impl TlsContext {
 
     /// The user name that a client's certificate, the first of `chain`, stands for; `None` if it is not to be one.
     /// # Errors
-    /// If it is to be one and there is no certificate, or it has no name that a client may have. The connection is to be
-    /// refused.
+    /// If it is to be one and there is no certificate, or it has no name that a client may have. The connection is to
+    /// be refused.
     pub fn user_name(&self, chain: &[CertificateDer<'_>]) -> Result<Option<String>, TlsError> {
         let Some(kind) = self.user_name else {
             return Ok(None);
@@ -235,7 +233,7 @@ fn private_key(path: &Path, provider: &CryptoProvider) -> Result<Arc<dyn Signing
     let bits = pem::rsa_bits(&der);
     let load = provider.key_provider.load_private_key(der);
     match bits {
-        Some(bits) if bits < verify::RSA_BITS_MIN => Err(Fault::WeakKey(bits)),
+        Some(bits) if bits < RSA_BITS_MIN => Err(Fault::WeakKey(bits)),
         _ => load.map_err(|_| Fault::UnsupportedKey),
     }
 }
@@ -261,7 +259,7 @@ fn check_chain(
         }
     }
     for certificate in &chain {
-        match verify::check_key(
+        match check_key(
             certificate.public_key(),
             &provider.signature_verification_algorithms,
         ) {
@@ -362,9 +360,12 @@ fn client_verifier(
         }
         None => None,
     };
-    ClientVerifier::new(authorities, lists, tls.ignores_dates, provider)
-        .map(Some)
-        .map_err(TlsError::Setup)
+    Ok(Some(ClientVerifier::new(
+        authorities,
+        lists,
+        tls.ignores_dates,
+        provider,
+    )))
 }
 
 fn revocation_lists(path: &Path, warnings: &mut Vec<String>) -> Result<Vec<RevocationList>, Fault> {
@@ -420,245 +421,6 @@ struct Hex<'a>(&'a [u8]);
 impl fmt::Display for Hex<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-/// Why there is no [`TlsContext`], or it does not take a client.
-#[derive(Debug)]
-pub enum TlsError {
-    /// A file cannot be used.
-    File {
-        /// The option that names it.
-        option: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        fault: Fault,
-    },
-    /// `require_certificate` without `cafile` and `capath`.
-    NoAuthorities,
-    /// Nothing is left of a list of ciphers.
-    Ciphers {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        list: String,
-        /// The names that there are.
-        available: String,
-    },
-    /// rustls does not make a configuration of it.
-    Setup(rustls::Error),
-    /// The client has no certificate.
-    NoCertificate,
-    /// The client's certificate has no name that a client may have.
-    Name(NameFault),
-    /// The client's certificate is not accepted.
-    Refused(rustls::Error),
-}
-
-/// What is wrong with a file.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "each variant's sentence is in its Display")]
-pub enum Fault {
-    Unreadable(io::Error),
-    Empty,
-    EmptyDirectory,
-    NoPem(&'static str),
-    Der(&'static str),
-    Damaged(String),
-    Encrypted,
-    SeveralKeys(usize),
-    /// The key's file.
-    Mismatch(PathBuf),
-    /// Which certificate belongs to the key, from 1.
-    WrongOrder(usize),
-    WeakKey(usize),
-    WeakSignature(&'static str),
-    UnsupportedKey,
-    NoAuthority,
-}
-
-/// What is wrong with the name in a client's certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "each variant's sentence is in its Display")]
-pub enum NameFault {
-    Unreadable,
-    Missing,
-    Empty,
-    NotUtf8,
-    ControlCharacter,
-    TooLong,
-}
-
-impl TlsError {
-    fn file(option: &'static str, path: &Path) -> impl FnOnce(Fault) -> TlsError {
-        move |fault| TlsError::File {
-            option,
-            path: path.to_owned(),
-            fault,
-        }
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            TlsError::File {
-                option,
-                path,
-                fault,
-            } => {
-                let path = path.display();
-                match *option {
-                    "certfile" => writeln!(
-                        f,
-                        "Error: Unable to load server certificate \"{path}\". Check certfile."
-                    )?,
-                    "keyfile" => writeln!(
-                        f,
-                        "Error: Unable to load server key file \"{path}\". Check keyfile."
-                    )?,
-                    "crlfile" => writeln!(
-                        f,
-                        "Error: Unable to load certificate revocation file \"{path}\". Check crlfile."
-                    )?,
-                    "cafile" | "capath" => {
-                        writeln!(
-                            f,
-                            "Error: Unable to load CA certificates. Check {option} \"{path}\"."
-                        )?;
-                    }
-                    _ => writeln!(f, "Error: Unable to open {option} \"{path}\".")?,
-                }
-                write!(f, "{path}: {fault}.")?;
-                match fault.remedy(option, &path.to_string()) {
-                    Some(remedy) => write!(f, "\n{remedy}"),
-                    None => Ok(()),
-                }
-            }
-            TlsError::NoAuthorities => write!(
-                f,
-                "Error: require_certificate needs cafile or capath: the authorities whose clients are let in.\nMake an \
-                 authority: {MAKE_AUTHORITY}"
-            ),
-            TlsError::Ciphers {
-                option,
-                list,
-                available,
-            } => write!(
-                f,
-                "Error: Unable to set TLS ciphers. Check cipher list \"{list}\".\nNothing of '{option}' is available. \
-                 Available are: {available}"
-            ),
-            TlsError::Setup(error) => write!(f, "Error: Unable to set up TLS: {error}"),
-            TlsError::NoCertificate => f.write_str("the client showed no certificate"),
-            TlsError::Name(fault) => write!(f, "{fault}"),
-            TlsError::Refused(error) => f.write_str(&describe(error)),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            TlsError::File {
-                fault: Fault::Unreadable(error),
-                ..
-            } => Some(error),
-            TlsError::Setup(error) | TlsError::Refused(error) => Some(error),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Fault::Unreadable(error) => f.write_str(&system_reason(error)),
-            Fault::Empty => f.write_str("the file is empty"),
-            Fault::EmptyDirectory => f.write_str("no file in this directory holds a certificate in PEM"),
-            Fault::NoPem(wanted) => write!(f, "no {wanted} in PEM (BEGIN and END lines) is in it"),
-            Fault::Der(wanted) => write!(f, "the {wanted} is in DER, and PEM is needed"),
-            Fault::Damaged(what) => f.write_str(what),
-            Fault::Encrypted => f.write_str("the private key is encrypted, and nobody is there to type its password"),
-            Fault::SeveralKeys(number) => write!(f, "{number} private keys are in it, and one is needed"),
-            Fault::Mismatch(key) => write!(
-                f,
-                "server certificate/key are inconsistent: the private key in {} belongs to no certificate in it",
-                key.display()
-            ),
-            Fault::WrongOrder(nth) => write!(
-                f,
-                "the certificates are in the wrong order: the broker's own must come first and is number {nth}"
-            ),
-            Fault::WeakKey(bits) => write!(
-                f,
-                "an RSA key of {bits} bits is too short, at least {} are needed",
-                verify::RSA_BITS_MIN
-            ),
-            Fault::WeakSignature(hash) => {
-                write!(f, "the certificate is signed with {hash}, and SHA-256 or better is needed")
-            }
-            Fault::UnsupportedKey => {
-                f.write_str("the kind of key is not supported: it can be RSA, EC (P-256, P-384, P-521) or Ed25519")
-            }
-            Fault::NoAuthority => f.write_str("no certificate authority is in it (basicConstraints CA:TRUE)"),
-        }
-    }
-}
-
-impl Fault {
-    /// A command that mends it.
-    fn remedy(&self, option: &str, path: &str) -> Option<String> {
-        Some(match self {
-            Fault::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                "Let the user that the broker runs as read it.".to_owned()
-            }
-            Fault::Encrypted => {
-                format!("Take its password off: openssl pkey -in {path} -out server.key")
-            }
-            Fault::Der("private key") => {
-                format!("Convert it: openssl pkey -inform DER -in {path} -out server.key")
-            }
-            Fault::Der("revocation list") => {
-                format!("Convert it: openssl crl -inform DER -in {path} -out ca.crl")
-            }
-            Fault::Der(_) => {
-                format!("Convert it: openssl x509 -inform DER -in {path} -out server.crt")
-            }
-            Fault::SeveralKeys(_) => {
-                "Leave the one that belongs to the first certificate in certfile.".to_owned()
-            }
-            Fault::WrongOrder(_) => {
-                "Put them in order: cat server.crt intermediate.crt > chain.crt".to_owned()
-            }
-            Fault::Mismatch(key) => format!(
-                "These print the same for a pair: openssl x509 -noout -pubkey -in {path}; openssl pkey -pubout -in {}\n\
-                 Make a pair that works: {MAKE_CERTIFICATE}",
-                key.display()
-            ),
-            _ => match option {
-                "certfile" | "keyfile" => format!("Make a pair that works: {MAKE_CERTIFICATE}"),
-                "crlfile" => format!("Make one: {MAKE_REVOCATION_LIST}"),
-                "cafile" | "capath" => format!("Make an authority: {MAKE_AUTHORITY}"),
-                _ => return None,
-            },
-        })
-    }
-}
-
-impl fmt::Display for NameFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            NameFault::Unreadable => "the client's certificate cannot be read",
-            NameFault::Missing => "the client's certificate has no common name",
-            NameFault::Empty => "the name in the client's certificate is empty",
-            NameFault::NotUtf8 => "the name in the client's certificate is not UTF-8",
-            NameFault::ControlCharacter => {
-                "the name in the client's certificate has control characters"
-            }
-            NameFault::TooLong => "the name in the client's certificate is too long",
-        })
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use x509_parser::asn1_rs::Tag;
 use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 
-use super::NameFault;
+use super::error::NameFault;
 
 /// The most bytes of a user name in MQTT.
 const NAME_BYTES_MAX: usize = u16::MAX as usize;

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 use rustls::pki_types::pem::{self, SectionKind};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::verify::{Certificate, element, integer_bits};
-use super::{Fault, system_reason};
+use super::error::Fault;
+use super::x509::{Certificate, element, integer_bits};
+use crate::config::system_reason;
 
 /// Reads the certificates in `path`, in their order.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {

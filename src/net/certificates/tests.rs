@@ -1,6 +1,7 @@
 //! TLS contexts from certificates that the `openssl` command makes here and now, and handshakes in memory.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -538,6 +539,16 @@ fn authorities_fail_closed() {
     assert!(!context.requires_certificate() && !context.warnings().is_empty());
 }
 
+/// Name, issuer, extensions, more words for `openssl x509`, what the client sends along, the verdict.
+type Case<'a> = (
+    &'a str,
+    &'a str,
+    Option<&'a str>,
+    &'a str,
+    &'a [&'a str],
+    &'a str,
+);
+
 #[test]
 fn chains_that_are_accepted_and_refused() {
     let lab = Lab::new();
@@ -587,7 +598,7 @@ fn chains_that_are_accepted_and_refused() {
     );
     lab.issue("v1", "ca", None, "");
     lab.issue("v3", "ca", Some("subjectAltName=DNS:x"), "");
-    let cases: &[(&str, &str, Option<&str>, &str, &[&str], &str)] = &[
+    let cases: &[Case<'_>] = &[
         ("c1", "ca", None, "", &[], ""),
         ("c2", "ca", Some("subjectAltName=DNS:x"), "", &[], ""),
         ("c3", "ca", Some("extendedKeyUsage=clientAuth"), "", &[], ""),
@@ -1074,8 +1085,8 @@ fn names_that_could_be_taken_for_others_are_refused() {
 
 /// `certificate` with the element `old` of its signed part replaced.
 fn replace_element(certificate: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
-    let outer = verify::element(certificate).expect("DER");
-    let tbs = verify::element(outer.content).expect("DER");
+    let outer = x509::element(certificate).expect("DER");
+    let tbs = x509::element(outer.content).expect("DER");
     let at = tbs
         .content
         .windows(old.len())
