@@ -18,7 +18,7 @@ use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::certificates::TlsContext;
 use super::connection::Stream;
@@ -178,6 +178,14 @@ impl ListenSocket {
                 let (stream, _) = socket.accept()?;
                 Ok((Stream::Unix(stream), PeerAddress::Unix(path)))
             }
+        }
+    }
+
+    /// Connections inherit it.
+    pub(super) fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        match self {
+            ListenSocket::Tcp(socket) => SockRef::from(socket).set_tcp_nodelay(nodelay),
+            ListenSocket::Unix { .. } => Ok(()),
         }
     }
 

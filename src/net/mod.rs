@@ -524,6 +524,16 @@ impl Net {
         }
     }
 
+    /// Whether TCP_NODELAY is set, for connections that come from now on.
+    pub fn set_nodelay(&mut self, nodelay: bool) {
+        for listener in &self.listeners {
+            if let Err(error) = listener.socket.set_nodelay(nodelay) {
+                let reason = system_reason(&error);
+                log::warn!("Warning: Unable to change set_tcp_nodelay: {reason}.");
+            }
+        }
+    }
+
     /// The connections of the listener with this [`ListenerSpec::index`] whose certificate would not be accepted any more,
     /// and why.
     pub fn recheck_certificates(&mut self, listener: usize) -> Vec<(ConnectionKey, String)> {

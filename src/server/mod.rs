@@ -235,6 +235,12 @@ fn random() -> Random {
     })
 }
 
+/// A turn's output leaves in one write: nothing is left for Nagle's algorithm to gather, and its delay is felt in every
+/// exchange. Mosquitto's default is off; who wants that says so.
+fn nodelay(config: &Config) -> bool {
+    config.set_tcp_nodelay.unwrap_or(true)
+}
+
 fn listener_spec(
     index: usize,
     listener: &Listener,
@@ -254,9 +260,7 @@ fn listener_spec(
             Some(SocketDomain::Ipv6) => net::SocketDomain::V6,
         },
         loopback_only: config.local_only,
-        // A turn's output leaves in one write: nothing is left for Nagle's algorithm to gather, and its delay is felt
-        // in every exchange. Mosquitto's default is off; who wants that says so.
-        nodelay: config.set_tcp_nodelay.unwrap_or(true),
+        nodelay: nodelay(config),
         max_connections: listener.max_connections.map(connections),
         index,
     }

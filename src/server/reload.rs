@@ -189,6 +189,7 @@ impl Server {
         for change in kept {
             ::log::warn!("Warning: {change} changes with the next restart.");
         }
+        self.net.set_nodelay(super::nodelay(&config));
         for (index, (listener, tls)) in config.listeners.iter().zip(&files.tls).enumerate() {
             let max = listener.max_connections;
             self.net
