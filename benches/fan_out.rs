@@ -37,7 +37,7 @@ fn broker(subscribers: u32, version: ProtocolVersion, qos: QoS) -> Broker {
             index,
             generation: index,
         };
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+        let address = PeerAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)));
         broker.attach(
             connection,
             Peer {

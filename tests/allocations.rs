@@ -12,7 +12,7 @@ use std::time::Duration;
 use midge::auth::Auth;
 use midge::broker::timers::Time;
 use midge::broker::{Broker, Peer};
-use midge::buffer::ConnectionKey;
+use midge::buffer::{ConnectionKey, PeerAddress};
 use midge::buffer::outbox::SLICES_MAX;
 use midge::config::Config;
 use midge::mqtt;
@@ -166,7 +166,7 @@ impl Driver {
             generation: number,
         };
         let peer = Peer {
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 10_000)),
+            address: PeerAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 10_000))),
             listener: 0,
         };
         self.broker.attach(connection, peer, self.now);

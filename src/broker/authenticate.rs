@@ -12,10 +12,9 @@ use super::client::{Client, ClientKey, Identity, Password};
 use super::principal::Proof;
 use super::timers::Time;
 use crate::auth::password::Challenge;
-use crate::buffer::ConnectionKey;
+use crate::buffer::{ConnectionKey, PeerAddress};
 use crate::config::log_target::NOTICE;
 use crate::mqtt::{Connect, ReasonCode};
-use std::net::SocketAddr;
 
 /// A password that is to be compared with a hash, on any thread.
 pub struct PasswordCheck {
@@ -58,7 +57,7 @@ impl Authenticated {
 
 impl Broker {
     /// The layers below MQTT have learnt who `connection` is, before its first packet.
-    pub fn identify(&mut self, connection: ConnectionKey, address: SocketAddr, identity: Identity) {
+    pub fn identify(&mut self, connection: ConnectionKey, address: PeerAddress, identity: Identity) {
         let Some(key) = self.clients.by_connection(connection) else {
             return;
         };

@@ -9,14 +9,13 @@ use super::deliver::Output;
 use super::session::Session;
 use super::timers::{Time, TimerKey};
 use crate::auth::password::PasswordHash;
-use crate::buffer::{ConnectionKey, Outbox};
+use crate::buffer::{ConnectionKey, Outbox, PeerAddress};
 use crate::mqtt::{PacketId, ProtocolVersion};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::ops::{Index, IndexMut};
 use std::rc::Rc;
@@ -33,19 +32,14 @@ pub struct ClientKey(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// The other end.
-    pub address: SocketAddr,
+    pub address: PeerAddress,
     /// The index of the listener in the configuration.
     pub listener: usize,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}",
-            self.address.ip().to_canonical(),
-            self.address.port()
-        )
+        self.address.fmt(f)
     }
 }
 
@@ -249,7 +243,7 @@ impl fmt::Display for Name<'_> {
         match (&self.0.link, self.0.session.client_id.is_empty()) {
             (Some(link), true) => match &link.refused_id {
                 Some(client_id) => f.write_str(client_id),
-                None => write!(f, "{}", link.peer.address.ip().to_canonical()),
+                None => link.peer.address.host().fmt(f),
             },
             _ => f.write_str(&self.0.session.client_id),
         }

@@ -40,7 +40,7 @@ impl World {
             generation: self.opened,
         };
         self.opened += 1;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000));
+        let address = PeerAddress::Ip(SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000)));
         self.broker.attach(
             connection,
             Peer {

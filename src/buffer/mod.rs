@@ -8,8 +8,46 @@
 pub mod outbox;
 pub mod ring;
 
+use std::fmt;
+use std::net::SocketAddr;
+
 pub use outbox::{BufferPool, Outbox};
 pub use ring::{Ring, RingPool};
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PeerAddress {
+    /// An address and a port.
+    Ip(SocketAddr),
+    /// A program on this machine, through the Unix socket at this path. It is that of a listener, and those live as long as
+    /// the process.
+    Unix(&'static str),
+}
+
+impl PeerAddress {
+    /// The address without the port.
+    pub fn host(self) -> impl fmt::Display {
+        fmt::from_fn(move |f| match self {
+            PeerAddress::Ip(address) => address.ip().to_canonical().fmt(f),
+            PeerAddress::Unix(path) => f.write_str(path),
+        })
+    }
+
+    /// The port; 0 where there is none.
+    pub fn port(self) -> u16 {
+        match self {
+            PeerAddress::Ip(address) => address.port(),
+            PeerAddress::Unix(_) => 0,
+        }
+    }
+}
+
+/// As Mosquitto's log has it: address and port with a colon between, also for IPv6.
+impl fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host(), self.port())
+    }
+}
 
 /// Names one Network Connection in both rooms: a slot and the generation that lives in it.
 ///

@@ -49,6 +49,9 @@ impl Run {
         }
         arguments.extend(self.overrides.verbose.then(|| "-v".into()));
         arguments.extend(self.overrides.quiet.then(|| "-q".into()));
+        if let Some(file) = &self.overrides.tls_keylog {
+            arguments.extend(["--tls-keylog".into(), file.into()]);
+        }
         arguments
     }
 }
@@ -175,6 +178,12 @@ fn options() -> Options {
         "test-config",
         "check the configuration file and exit: 0 if it is good, else 3",
     );
+    options.optmulti(
+        "",
+        "tls-keylog",
+        "write the secrets of TLS connections to FILE, for debugging: who has them can read the connections",
+        "FILE",
+    );
     options.optflagmulti(
         "v",
         "verbose",
@@ -185,7 +194,7 @@ fn options() -> Options {
 }
 
 fn usage() -> String {
-    let brief = "Usage: midge [-c FILE] [-d] [-p PORT]... [-q | -v] [--test-config]\n\
+    let brief = "Usage: midge [-c FILE] [-d] [-p PORT]... [-q | -v] [--test-config] [--tls-keylog FILE]\n\
                  Without a configuration file, only programs on this machine can connect, on port 1883.";
     options().usage(brief)
 }
@@ -229,7 +238,7 @@ fn request(arguments: &[OsString]) -> Result<Request, UsageError> {
                 .collect::<Result<_, _>>()?,
             verbose: matches.opt_present("verbose"),
             quiet: matches.opt_present("quiet"),
-            tls_keylog: None,
+            tls_keylog: matches.opt_strs("tls-keylog").pop().map(PathBuf::from),
         },
     }))
 }
@@ -248,6 +257,7 @@ fn usage_error(fail: Fail) -> UsageError {
                 "Error: -c argument given, but no config file specified.".to_owned()
             }
             "p" | "port" => "Error: -p argument given, but no port specified.".to_owned(),
+            "tls-keylog" => "Error: --tls-keylog argument given, but no file specified.".to_owned(),
             name => format!(
                 "Error: {} argument given, but no value specified.",
                 dashed(name)
@@ -366,6 +376,13 @@ mod tests {
                     ..file()
                 }),
             ),
+            (
+                &["--tls-keylog", "k.log"],
+                Request::Run(run(Overrides {
+                    tls_keylog: Some("k.log".into()),
+                    ..Overrides::default()
+                })),
+            ),
             (&["-h"], Request::Help),
             (&["-v", "--help"], Request::Help),
             (&["--version"], Request::Version),
@@ -388,6 +405,11 @@ mod tests {
             (
                 &["--port"],
                 "Error: -p argument given, but no port specified.",
+                false,
+            ),
+            (
+                &["--tls-keylog"],
+                "Error: --tls-keylog argument given, but no file specified.",
                 false,
             ),
             (&["-p", "0"], "Error: Invalid port specified (0).", false),
@@ -423,7 +445,7 @@ mod tests {
                 ports: vec![1884, 1885],
                 verbose: true,
                 quiet: true,
-                tls_keylog: None,
+                tls_keylog: Some("k e y".into()),
             },
             ..Run::default()
         };
@@ -442,7 +464,12 @@ mod tests {
         ] {
             assert!(usage.contains(option), "{option} in {usage}");
         }
-        for option in ["-v, --verbose", "--test-config", "--version"] {
+        for option in [
+            "-v, --verbose",
+            "--test-config",
+            "--tls-keylog FILE",
+            "--version",
+        ] {
             assert!(usage.contains(option), "{option} in {usage}");
         }
     }

@@ -9,12 +9,18 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::listener::{Draft, Resolved, Security, Telling};
 use super::options::{Kind, Repeat, Row, Scope, Standing};
 use super::parse::{File, Setting, Value};
+use super::plugin::Plugin;
 use super::{
-    AcceptVersions, Config, ConfigError, Listener, Log, LogTypes, Overrides, PORT_DEFAULT, Place,
-    Problem, SocketDomain, Warning,
+    Config, ConfigError, Listener, Log, LogTypes, Overrides, PORT_DEFAULT, Place, Places, Problem,
+    Refusal, Warning,
 };
+
+/// The syslog facility `daemon`, and the first of local0 to local7.
+const FACILITY_DAEMON: u8 = 3;
+const FACILITY_LOCAL0: u8 = 16;
 
 /// The configuration that `main` and the command line ask for together.
 pub fn config(
@@ -38,23 +44,31 @@ struct Builder {
     listeners: Vec<Draft>,
     default_listener: Option<Draft>,
     bridges: usize,
-    plugins: usize,
-    /// Where an option that may be given once was given.
-    once: HashMap<(&'static str, Owner), Place>,
+    plugins: Vec<Plugin>,
+    /// Where each option was given last.
+    places: HashMap<(&'static str, Owner), Place>,
     log_dest_given: bool,
     log_dest_in_force: bool,
+    log_syslog: bool,
+    log_facility: u8,
     log_types: Option<LogTypes>,
-    not_in_force: Vec<(String, Place)>,
+    refusals: Vec<Refusal>,
 }
 
 /// Whose setting a line is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Owner {
+pub enum Owner {
+    /// The whole broker.
     Broker,
+    /// The listener that no `listener` line makes.
     DefaultListener,
+    /// A `listener` line, from 0.
     Listener(usize),
+    /// A `connection` line.
     Bridge(usize),
+    /// A plugin line, from 0.
     Plugin(usize),
+    /// `log_dest file`, which may be given once where other destinations may be given more often.
     LogFile,
 }
 
@@ -66,53 +80,13 @@ struct Cursor {
     plugin: Option<Owner>,
 }
 
-/// Security options, as far as they were given.
-#[derive(Debug, Clone, Default)]
-struct Security {
-    allow_anonymous: Option<bool>,
-    allow_zero_length_client_id: Option<bool>,
-    auto_id_prefix: Option<String>,
-    password_file: Option<PathBuf>,
-}
-
-/// A listener, as far as it was given.
-#[derive(Debug)]
-struct Draft {
-    port: u16,
-    host: Option<String>,
-    socket_domain: Option<SocketDomain>,
-    max_connections: Option<NonZeroUsize>,
-    max_qos: u8,
-    max_topic_alias: u16,
-    max_topic_alias_broker: u16,
-    allow_anonymous: Option<bool>,
-    auto_id_prefix: Option<String>,
-    security: Security,
-}
-
-impl Draft {
-    fn new(port: u16, host: Option<String>) -> Draft {
-        Draft {
-            port,
-            host,
-            socket_domain: None,
-            max_connections: None,
-            max_qos: 2,
-            max_topic_alias: 10,
-            max_topic_alias_broker: 10,
-            allow_anonymous: None,
-            auto_id_prefix: None,
-            security: Security::default(),
-        }
-    }
-}
-
 impl Builder {
     fn new(source: Option<PathBuf>, overrides: Overrides, warnings: Vec<Warning>) -> Builder {
         let config = Config {
             source,
             warnings,
             overrides,
+            places: Places::default(),
             listeners: Vec::new(),
             local_only: true,
             allow_anonymous: false,
@@ -151,12 +125,14 @@ impl Builder {
             listeners: Vec::new(),
             default_listener: None,
             bridges: 0,
-            plugins: 0,
-            once: HashMap::new(),
+            plugins: Vec::new(),
+            places: HashMap::new(),
             log_dest_given: false,
             log_dest_in_force: false,
+            log_syslog: false,
+            log_facility: FACILITY_DAEMON,
             log_types: None,
-            not_in_force: Vec::new(),
+            refusals: Vec::new(),
         }
     }
 
@@ -178,13 +154,12 @@ impl Builder {
     fn setting(&mut self, setting: Setting, cursor: &mut Cursor) -> Result<(), ConfigError> {
         let place = setting.place.clone();
         let row = setting.row;
-        let owner = self
-            .owner(&setting, cursor)
-            .and_then(|owner| self.check_once(&setting, owner).map(|()| owner))
-            .map_err(|problem| ConfigError::At {
-                place: place.clone(),
-                problem,
-            })?;
+        let at = |problem| ConfigError::At {
+            place: place.clone(),
+            problem,
+        };
+        let owner = self.owner(&setting, cursor).map_err(at)?;
+        self.check_once(&setting, owner).map_err(at)?;
         if let Some(instead) = row.instead {
             let text = format!(
                 "The '{}' option is now deprecated. Please use '{instead}' instead.",
@@ -193,17 +168,30 @@ impl Builder {
             self.config.warnings.push(Warning::notice_at(&place, text));
         }
         match row.standing {
-            Standing::InForce => self.set(row, setting.value, owner, &place),
+            Standing::InForce => self.set(setting, owner, cursor).map_err(at)?,
             Standing::NoEffect => self.no_effect(&setting),
-            Standing::Restricts => {
+            Standing::NoMeaning => {
                 if !is_default(row, &setting.value) {
-                    self.not_in_force.push((setting.name, place));
+                    let text = format!(
+                        "The '{}' option has no meaning here: {}.",
+                        setting.name, row.help
+                    );
+                    self.config.warnings.push(Warning::notice_at(&place, text));
+                }
+            }
+            Standing::Refused(reason) => {
+                if !is_default(row, &setting.value) {
+                    self.refusals.push(Refusal {
+                        option: setting.name,
+                        place,
+                        reason: reason.to_owned(),
+                    });
                 }
             }
             Standing::Obsolete => {
                 let text = format!(
-                    "Warning: The '{}' option is no longer available.",
-                    setting.name
+                    "Warning: The '{}' option is no longer available: {}.",
+                    setting.name, row.help
                 );
                 self.config.warnings.push(Warning::at(&place, text));
             }
@@ -253,13 +241,6 @@ impl Builder {
                 }
             },
         };
-        if matches!(
-            row.name,
-            "plugin" | "global_plugin" | "plugin_load" | "plugin_use"
-        ) {
-            self.plugins += 1;
-            cursor.plugin = Some(Owner::Plugin(self.plugins));
-        }
         if row.name == "per_listener_settings" && self.security_was_set {
             return Err(Problem::Late {
                 option: setting.name.clone(),
@@ -281,18 +262,17 @@ impl Builder {
     }
 
     fn check_once(&mut self, setting: &Setting, owner: Owner) -> Result<(), Problem> {
+        let row = setting.row;
         // Among destinations, only the file may be given once.
-        let (option, owner) = match (setting.row.repeat, &setting.value) {
-            (Repeat::Once, _) => (setting.name.clone(), owner),
-            (_, Value::LogDest("file")) => ("log_dest file".to_owned(), Owner::LogFile),
-            (Repeat::Last | Repeat::Each, _) => return Ok(()),
+        let (option, owner, is_once) = match &setting.value {
+            Value::LogDest { word: "file", .. } => {
+                ("log_dest file".to_owned(), Owner::LogFile, true)
+            }
+            _ => (setting.name.clone(), owner, row.repeat == Repeat::Once),
         };
-        match self
-            .once
-            .insert((setting.row.name, owner), setting.place.clone())
-        {
-            None => Ok(()),
-            Some(first) => Err(Problem::Duplicate { option, first }),
+        match self.places.insert((row.name, owner), setting.place.clone()) {
+            Some(first) if is_once => Err(Problem::Duplicate { option, first }),
+            _ => Ok(()),
         }
     }
 
@@ -312,85 +292,118 @@ impl Builder {
         self.config.warnings.push(Warning::at(&setting.place, text));
     }
 
-    fn set(&mut self, row: &'static Row, value: Value, owner: Owner, place: &Place) {
-        match row.scope {
-            Scope::Security => self.set_security(row, value, owner, place),
-            Scope::Listener => self.set_listener(row, value, owner, place),
-            Scope::Global => match value {
+    fn set(&mut self, setting: Setting, owner: Owner, cursor: &mut Cursor) -> Result<(), Problem> {
+        let row = setting.row;
+        match (row.name, row.scope) {
+            ("plugin" | "global_plugin" | "plugin_load", _) => {
+                self.start_plugin(&setting, owner, cursor)?;
+            }
+            ("plugin_use", _) => self.use_plugin(&setting, owner, cursor)?,
+            (_, Scope::Plugin) => self.set_plugin(&setting, owner)?,
+            ("listener", _) => {
+                let Value::Listener { port, address } = setting.value else {
+                    unreachable!("the row of 'listener' is of its own kind");
+                };
+                self.listeners.push(Draft::new(port, address));
+            }
+            (name, Scope::Listener) => {
+                self.tell_of_old_tls(&setting);
+                self.draft(owner).set(name, setting.value);
+            }
+            (name, Scope::Security) => {
+                let security = match owner {
+                    Owner::Broker => &mut self.security,
+                    _ => &mut self.draft(owner).security,
+                };
+                security.set(name, setting.value);
+            }
+            (_, Scope::Global) => match setting.value {
                 Value::Flag(flag) => self.set_flag(row, flag),
                 Value::Integer(number) => self.set_number(row, number),
                 Value::Duration(duration) => {
-                    self.config.persistent_client_expiration = Some(duration)
+                    self.config.persistent_client_expiration = Some(duration);
                 }
-                Value::LogDest(word) => self.set_log_dest(word, place),
+                Value::LogDest { word, path } => self.set_log_dest(word, path, &setting.place),
                 Value::Text(text) => self.set_text(row, text),
-                Value::Listener { .. } | Value::Files(_) => {
+                Value::Listener { .. } | Value::Versions(_) | Value::Files(_) => {
                     unreachable!("no global option is of this kind")
                 }
             },
-            Scope::Bridge | Scope::Plugin => {
-                unreachable!("no option of bridges or plugins is in force")
-            }
+            (_, Scope::Bridge) => unreachable!("no option of bridges is in force"),
         }
+        Ok(())
     }
 
-    fn set_security(&mut self, row: &'static Row, value: Value, owner: Owner, place: &Place) {
-        if row.name == "password_file" {
-            let text = "Warning: The 'password_file' option has no effect yet: no password can be verified, so \
-                        clients that give a user name are refused.";
+    fn start_plugin(
+        &mut self,
+        setting: &Setting,
+        owner: Owner,
+        cursor: &mut Cursor,
+    ) -> Result<(), Problem> {
+        let value = text_of(&setting.value);
+        let plugin = Plugin::new(&setting.name, value, owner, &setting.place).ok_or_else(|| {
+            Problem::Invalid {
+                option: setting.name.clone(),
+                value: value.to_owned(),
+                row: setting.row,
+            }
+        })?;
+        if let Some(name) = plugin.name()
+            && self.plugins.iter().any(|other| other.name() == Some(name))
+        {
+            return Err(Problem::NameTaken {
+                name: name.to_owned(),
+            });
+        }
+        cursor.plugin = Some(Owner::Plugin(self.plugins.len()));
+        self.plugins.push(plugin);
+        Ok(())
+    }
+
+    fn use_plugin(
+        &mut self,
+        setting: &Setting,
+        owner: Owner,
+        cursor: &mut Cursor,
+    ) -> Result<(), Problem> {
+        let name = text_of(&setting.value);
+        let index = self
+            .plugins
+            .iter()
+            .position(|plugin| plugin.name() == Some(name))
+            .ok_or_else(|| Problem::NotLoaded {
+                name: name.to_owned(),
+            })?;
+        self.plugins[index].used_by(owner);
+        cursor.plugin = Some(Owner::Plugin(index));
+        Ok(())
+    }
+
+    fn set_plugin(&mut self, setting: &Setting, owner: Owner) -> Result<(), Problem> {
+        let Owner::Plugin(index) = owner else {
+            unreachable!("a setting of a plugin is a plugin's");
+        };
+        let name = &setting.name;
+        let key = name
+            .strip_prefix("plugin_opt_")
+            .or_else(|| name.strip_prefix("auth_opt_"))
+            .unwrap_or(name);
+        let value = text_of(&setting.value).to_owned();
+        self.plugins[index].set(
+            (name, key),
+            value,
+            &setting.place,
+            &mut self.config.warnings,
+        )
+    }
+
+    fn tell_of_old_tls(&mut self, setting: &Setting) {
+        if setting.row.name == "tls_version" && text_of(&setting.value) == "tlsv1.1" {
+            let text = "Warning: TLS 1.2 is the lowest version that is accepted: 'tls_version tlsv1.1' has the effect \
+                        of 'tls_version tlsv1.2'.";
             self.config
                 .warnings
-                .push(Warning::at(place, text.to_owned()));
-        }
-        let security = match owner {
-            Owner::Broker => &mut self.security,
-            _ => &mut self.draft(owner).security,
-        };
-        match (row.name, value) {
-            ("allow_anonymous", Value::Flag(flag)) => security.allow_anonymous = Some(flag),
-            ("allow_zero_length_clientid", Value::Flag(flag)) => {
-                security.allow_zero_length_client_id = Some(flag);
-            }
-            ("auto_id_prefix", Value::Text(text)) => security.auto_id_prefix = Some(text),
-            ("password_file", Value::Text(text)) => security.password_file = Some(text.into()),
-            (name, value) => {
-                unreachable!("security option in force without an arm: {name} {value:?}")
-            }
-        }
-    }
-
-    fn set_listener(&mut self, row: &'static Row, value: Value, owner: Owner, place: &Place) {
-        if let Value::Listener { port, address } = value {
-            if port == 0 {
-                self.not_in_force
-                    .push(("listener 0".to_owned(), place.clone()));
-            }
-            self.listeners.push(Draft::new(port, address));
-            return;
-        }
-        let draft = self.draft(owner);
-        match (row.name, value) {
-            ("port", Value::Integer(number)) => draft.port = within(number),
-            ("bind_address", Value::Text(host)) => draft.host = Some(host),
-            ("socket_domain", Value::Text(word)) => {
-                let is_ipv4 = word == "ipv4";
-                draft.socket_domain = Some(if is_ipv4 {
-                    SocketDomain::Ipv4
-                } else {
-                    SocketDomain::Ipv6
-                });
-            }
-            ("max_connections", Value::Integer(number)) => draft.max_connections = limit(number),
-            ("max_qos", Value::Integer(number)) => draft.max_qos = within(number),
-            ("max_topic_alias", Value::Integer(number)) => draft.max_topic_alias = within(number),
-            ("max_topic_alias_broker", Value::Integer(number)) => {
-                draft.max_topic_alias_broker = within(number);
-            }
-            ("listener_allow_anonymous", Value::Flag(flag)) => draft.allow_anonymous = Some(flag),
-            ("listener_auto_id_prefix", Value::Text(text)) => draft.auto_id_prefix = Some(text),
-            (name, value) => {
-                unreachable!("listener option in force without an arm: {name} {value:?}")
-            }
+                .push(Warning::at(&setting.place, text.to_owned()));
         }
     }
 
@@ -413,6 +426,7 @@ impl Builder {
             "allow_duplicate_messages" => config.allow_duplicate_messages = flag,
             "upgrade_outgoing_qos" => config.upgrade_outgoing_qos = flag,
             "retain_available" => config.retain_available = flag,
+            "check_retain_source" => config.check_retain_source = flag,
             "set_tcp_nodelay" => config.set_tcp_nodelay = Some(flag),
             "connection_messages" => config.connection_messages = flag,
             "log_timestamp" => config.log.timestamp = flag,
@@ -431,9 +445,11 @@ impl Builder {
             "max_queued_bytes" => config.max_queued_bytes = limit(number),
             "max_packet_size" => config.max_packet_size = u32::try_from(number).unwrap_or(u32::MAX),
             "message_size_limit" => config.message_size_limit = NonZeroU32::new(within(number)),
+            "memory_limit" => config.memory_limit = limit(number),
             "max_keepalive" => config.max_keep_alive = NonZeroU16::new(within(number)),
             "global_max_clients" => config.global_max_clients = limit(number),
             "global_max_connections" => config.global_max_connections = limit(number),
+            "log_facility" => self.log_facility = FACILITY_LOCAL0 + within::<u8>(number),
             "retain_expiry_interval" => {
                 config.retain_expiry_interval =
                     Some(Duration::from_secs(60 * within::<u64>(number)));
@@ -450,26 +466,41 @@ impl Builder {
         match row.name {
             "log_type" => self.set_log_type(&text),
             "log_timestamp_format" => self.config.log.timestamp_format = Some(text),
+            "clientid_prefixes" => self.config.client_id_prefix = Some(text),
+            "pid_file" => self.config.pid_file = Some(text.into()),
+            "user" => self.config.user = Some(text),
             name => unreachable!("text in force without an arm: {name}"),
         }
     }
 
-    fn set_log_dest(&mut self, word: &str, place: &Place) {
+    fn set_log_dest(&mut self, word: &str, path: Option<PathBuf>, place: &Place) {
         let log = &mut self.config.log;
         // The first destination takes the place of the default, and 'none' that of all before it.
         if !self.log_dest_given || word == "none" {
-            (log.stdout, log.stderr) = (false, false);
+            *log = Log {
+                stdout: false,
+                stderr: false,
+                file: None,
+                topic: false,
+                ..log.clone()
+            };
+            self.log_syslog = false;
         }
         self.log_dest_given = true;
         match word {
-            "none" => self.log_dest_in_force = true,
-            "stdout" => (log.stdout, self.log_dest_in_force) = (true, true),
-            "stderr" => (log.stderr, self.log_dest_in_force) = (true, true),
+            "none" => {}
+            "stdout" => log.stdout = true,
+            "stderr" => log.stderr = true,
+            "file" => log.file = path,
+            "syslog" => self.log_syslog = true,
+            "topic" => log.topic = true,
             other => {
-                let text = format!("Warning: The log destination '{other}' has no effect yet.");
+                let text = format!("Warning: The log destination '{other}' has no effect.");
                 self.config.warnings.push(Warning::at(place, text));
+                return;
             }
         }
+        self.log_dest_in_force = true;
     }
 
     fn set_log_type(&mut self, word: &str) {
@@ -491,14 +522,44 @@ impl Builder {
     }
 
     fn finish(mut self) -> Result<Config, ConfigError> {
-        if !self.not_in_force.is_empty() {
-            return Err(ConfigError::NotInForce(self.not_in_force));
+        for plugin in &self.plugins {
+            plugin.check(&mut self.config.warnings, &mut self.refusals)?;
+        }
+        if !self.refusals.is_empty() {
+            return Err(ConfigError::Refused(self.refusals));
         }
         self.finish_log();
-        self.listeners.extend(self.default_listener.take());
-        let local_only = self.listeners.is_empty();
+        let drafts = self.drafts();
+        let local_only = drafts.is_empty();
+        let mut listeners = Vec::new();
+        let mut unopened = None;
+        for (owner, draft) in drafts {
+            let (name, protocol) = (draft.name(), draft.unopened);
+            let listener = self.listener(owner, draft)?;
+            let Some(protocol) = protocol else {
+                self.keep_places(Some(listeners.len()), owner);
+                listeners.push(listener);
+                continue;
+            };
+            let place = self.place("protocol", owner);
+            let text = format!(
+                "Warning: The listener on {name} is NOT opened: 'protocol {protocol}' is not supported yet."
+            );
+            self.config.warnings.push(Warning::at(&place, text));
+            unopened.get_or_insert((place, protocol));
+        }
+        if let Some((place, protocol)) = unopened
+            && listeners.is_empty()
+        {
+            return Err(ConfigError::At {
+                place,
+                problem: Problem::NoListener { protocol },
+            });
+        }
         if local_only {
-            self.listeners = local_listeners(&self.config.overrides.ports);
+            for draft in local_listeners(&self.config.overrides.ports) {
+                listeners.push(self.listener(Owner::Broker, draft)?);
+            }
         } else if !self.config.overrides.ports.is_empty() {
             self.config.warnings.push(Warning {
                 severity: super::Severity::Warning,
@@ -507,37 +568,10 @@ impl Builder {
                 place: None,
             });
         }
+        self.keep_places(None, Owner::Broker);
         let broker = self.security.resolved(local_only);
-        let listeners = self.listeners.into_iter().map(|draft| {
-            let security = if self.per_listener_settings && !local_only {
-                draft.security.resolved(local_only)
-            } else {
-                broker.clone()
-            };
-            Listener {
-                port: draft.port,
-                unix_path: None,
-                host: draft.host,
-                socket_domain: draft.socket_domain,
-                max_connections: draft.max_connections,
-                max_qos: draft.max_qos,
-                max_topic_alias: draft.max_topic_alias,
-                max_topic_alias_broker: draft.max_topic_alias_broker,
-                allow_anonymous: draft.allow_anonymous.unwrap_or(security.allow_anonymous),
-                allow_zero_length_client_id: security.allow_zero_length_client_id,
-                auto_id_prefix: draft.auto_id_prefix.unwrap_or(security.auto_id_prefix),
-                password_file: security.password_file,
-                acl_file: None,
-                bind_interface: None,
-                mount_point: None,
-                accept_protocol_versions: AcceptVersions::ALL,
-                use_username_as_client_id: false,
-                proxy_protocol: None,
-                tls: None,
-            }
-        });
         Ok(Config {
-            listeners: listeners.collect(),
+            listeners,
             local_only,
             allow_anonymous: broker.allow_anonymous,
             allow_zero_length_client_id: broker.allow_zero_length_client_id,
@@ -546,41 +580,107 @@ impl Builder {
         })
     }
 
+    /// The listeners that lines speak of, in their order; the default listener comes last.
+    fn drafts(&mut self) -> Vec<(Owner, Draft)> {
+        let listeners = std::mem::take(&mut self.listeners).into_iter().enumerate();
+        let default = self.default_listener.take();
+        listeners
+            .map(|(index, draft)| (Owner::Listener(index), draft))
+            .chain(default.map(|draft| (Owner::DefaultListener, draft)))
+            .collect()
+    }
+
+    /// The listener of `owner`; [`Owner::Broker`] has those of local only mode.
+    fn listener(&mut self, owner: Owner, draft: Draft) -> Result<Listener, ConfigError> {
+        let local_only = owner == Owner::Broker;
+        let settings = if self.per_listener_settings {
+            owner
+        } else {
+            Owner::Broker
+        };
+        let mut security = match settings {
+            Owner::Broker => self.security.resolved(local_only),
+            _ => draft.security.resolved(local_only),
+        };
+        self.add_plugin_files(&mut security, settings, owner)?;
+        let places = &self.places;
+        let place_of = |option| {
+            places
+                .get(&(option, owner))
+                .cloned()
+                .expect("an option that was given has its place")
+        };
+        let mut telling = Telling {
+            place_of: &place_of,
+            warnings: &mut self.config.warnings,
+        };
+        draft.finish(security, &mut telling)
+    }
+
+    /// Puts in force what plugins of `settings`, of `owner` and of all listeners say of files.
+    fn add_plugin_files(
+        &mut self,
+        security: &mut Resolved,
+        settings: Owner,
+        owner: Owner,
+    ) -> Result<(), ConfigError> {
+        for (option, file) in [
+            ("password_file", &mut security.password_file),
+            ("acl_file", &mut security.acl_file),
+        ] {
+            let mut place = self.places.get(&(option, settings)).cloned();
+            for plugin in &self.plugins {
+                let asked = plugin
+                    .file_for(option, settings)
+                    .or_else(|| plugin.file_for(option, owner));
+                let Some((path, place_asked)) = asked else {
+                    continue;
+                };
+                match (&*file, place) {
+                    (Some(given), Some(first)) if given != path => {
+                        return Err(ConfigError::At {
+                            place: place_asked.clone(),
+                            problem: Problem::Duplicate {
+                                option: option.to_owned(),
+                                first,
+                            },
+                        });
+                    }
+                    _ => *file = Some(path.clone()),
+                }
+                place = Some(place_asked.clone());
+            }
+            if let Some(place) = place {
+                self.places.insert((option, owner), place);
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, option: &'static str, owner: Owner) -> Place {
+        self.places[&(option, owner)].clone()
+    }
+
+    fn keep_places(&mut self, listener: Option<usize>, owner: Owner) {
+        let own = self.places.iter().filter(|((_, whose), _)| *whose == owner);
+        for ((option, _), place) in own {
+            self.config.places.insert(listener, option, place.clone());
+        }
+    }
+
     fn finish_log(&mut self) {
         let log = &mut self.config.log;
         // A broker whose only destinations have no effect yet would say nothing, not even that.
         if self.log_dest_given && !self.log_dest_in_force {
             log.stderr = true;
         }
+        log.syslog = self.log_syslog.then_some(self.log_facility);
         log.types = self.log_types.unwrap_or(LogTypes::DEFAULT);
         if self.config.overrides.verbose {
             log.types = LogTypes::ALL;
         }
         if self.config.overrides.quiet {
             log.types = LogTypes::NONE;
-        }
-    }
-}
-
-/// Security options with every default filled in.
-#[derive(Debug, Clone)]
-struct ResolvedSecurity {
-    allow_anonymous: bool,
-    allow_zero_length_client_id: bool,
-    auto_id_prefix: String,
-    password_file: Option<PathBuf>,
-}
-
-impl Security {
-    fn resolved(&self, local_only: bool) -> ResolvedSecurity {
-        ResolvedSecurity {
-            allow_anonymous: self.allow_anonymous.unwrap_or(local_only),
-            allow_zero_length_client_id: self.allow_zero_length_client_id.unwrap_or(true),
-            auto_id_prefix: self
-                .auto_id_prefix
-                .clone()
-                .unwrap_or_else(|| "auto-".to_owned()),
-            password_file: self.password_file.clone(),
         }
     }
 }
@@ -605,19 +705,27 @@ fn is_default(row: &'static Row, value: &Value) -> bool {
             !row.default.is_empty() && words.eq(row.default.split(' '))
         }
         (_, Value::Text(text)) => row.default == text,
-        (_, Value::Duration(_) | Value::Listener { .. } | Value::LogDest(_) | Value::Files(_)) => {
-            false
-        }
+        (_, Value::Duration(_) | Value::Versions(_) | Value::Listener { .. }) => false,
+        (_, Value::LogDest { .. } | Value::Files(_)) => false,
+    }
+}
+
+fn text_of(value: &Value) -> &str {
+    match value {
+        Value::Text(text) => text,
+        Value::Flag(true) => "true",
+        Value::Flag(false) => "false",
+        other => unreachable!("no text: {other:?}"),
     }
 }
 
 /// A limit of which 0 and, as Mosquitto has it, everything below mean that there is none.
-fn limit(number: i64) -> Option<NonZeroUsize> {
+pub fn limit(number: i64) -> Option<NonZeroUsize> {
     NonZeroUsize::new(usize::try_from(number.max(0)).unwrap_or(usize::MAX))
 }
 
 /// `number` in the type that holds its option's whole range.
-fn within<T: TryFrom<i64>>(number: i64) -> T {
+pub fn within<T: TryFrom<i64>>(number: i64) -> T {
     T::try_from(number)
         .ok()
         .expect("the row's range was checked when the value was read")

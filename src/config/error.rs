@@ -90,8 +90,19 @@ pub enum ConfigError {
         /// What is wrong with it.
         problem: Problem,
     },
-    /// Options that restrict the broker and are not in force yet.
-    NotInForce(Vec<(String, Place)>),
+    /// Options that Midge does not have, and without which it would allow more than was asked for.
+    Refused(Vec<Refusal>),
+}
+
+/// An option that cannot be passed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// The option as written.
+    pub option: String,
+    /// Its line.
+    pub place: Place,
+    /// Why, and what to do instead.
+    pub reason: String,
 }
 
 /// What is wrong with a line.
@@ -143,6 +154,16 @@ pub enum Problem {
     Duplicate { option: String, first: Place },
     /// The option needs another one before it.
     Needs { option: String, what: &'static str },
+    /// The option asks for what another one, which is missing, would make possible.
+    Incomplete { option: String, needs: &'static str },
+    /// A topic that must not have wildcards has one.
+    Wildcard { option: String, value: String },
+    /// `plugin_use` of a name that no `plugin_load` gave.
+    NotLoaded { name: String },
+    /// `plugin_load` with a name that is taken.
+    NameTaken { name: String },
+    /// There are listeners, and none that can be opened.
+    NoListener { protocol: &'static str },
     /// Port 0 without the path of a Unix socket.
     UnixPath,
     /// `per_listener_settings` after the options that it is about.
@@ -169,15 +190,22 @@ impl fmt::Display for ConfigError {
                     None => Ok(()),
                 }
             }
-            ConfigError::NotInForce(options) => {
-                for (option, place) in options {
+            ConfigError::Refused(refusals) => {
+                for Refusal {
+                    option,
+                    place,
+                    reason,
+                } in refusals
+                {
                     writeln!(
                         f,
-                        "Error: The '{option}' option is not in force yet, and without it the broker would allow more \
-                         than was asked for.\nError found at {place}."
+                        "Error: The '{option}' option is not supported.\nError found at {place}.\n{reason}"
                     )?;
                 }
-                f.write_str("Take these lines out to start without what they ask for.")
+                f.write_str(
+                    "Without these lines the broker would allow more than was asked for; take them out if that is \
+                     meant.",
+                )
             }
         }
     }
@@ -191,7 +219,7 @@ impl std::error::Error for ConfigError {
                 problem: Problem::IncludeDir { error, .. },
                 ..
             } => Some(error),
-            ConfigError::At { .. } | ConfigError::NotInForce(_) => None,
+            ConfigError::At { .. } | ConfigError::Refused(_) => None,
         }
     }
 }
@@ -229,6 +257,19 @@ impl fmt::Display for Problem {
                     "The '{option}' option requires {what} to be defined first."
                 )
             }
+            Problem::Incomplete { option, needs } => {
+                write!(f, "The '{option}' option requires {needs}.")
+            }
+            Problem::Wildcard { option, value } => write!(
+                f,
+                "Invalid {option} '{value}'. Does it contain a wildcard character?"
+            ),
+            Problem::NotLoaded { name } => write!(f, "Plugin '{name}' is not loaded."),
+            Problem::NameTaken { name } => write!(f, "Duplicate plugin name '{name}'."),
+            Problem::NoListener { protocol } => write!(
+                f,
+                "No listener can be opened: 'protocol {protocol}' is not supported yet."
+            ),
             Problem::UnixPath => {
                 f.write_str("A listener with port 0 must provide a Unix socket path.")
             }
@@ -282,7 +323,19 @@ impl Problem {
                 "'{option}' may be given once here, and was at {first}."
             )),
             Problem::IncludeDir { error, .. } => Some(error.to_string()),
+            Problem::Incomplete { .. } => Some(
+                "Without it the broker would allow more than this line asks for, so it does not start.".to_owned(),
+            ),
+            Problem::NotLoaded { name } => Some(format!(
+                "Expected before this line: 'plugin_load {name} PATH'."
+            )),
+            Problem::NoListener { .. } => Some(
+                "Define a listener without 'protocol', or with 'protocol mqtt', beside this one."
+                    .to_owned(),
+            ),
             Problem::Between { .. }
+            | Problem::Wildcard { .. }
+            | Problem::NameTaken { .. }
             | Problem::TooLong { .. }
             | Problem::Needs { .. }
             | Problem::UnixPath

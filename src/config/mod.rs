@@ -8,14 +8,18 @@
 
 mod build;
 mod error;
+mod listener;
 pub mod options;
 mod parse;
+mod plugin;
+mod reload;
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use error::{ConfigError, Place, Problem, Severity, Warning, system_reason};
+pub use error::{ConfigError, Place, Problem, Refusal, Severity, Warning, system_reason};
 
 /// Log targets: what Mosquitto calls log types and the `log` facade's five levels cannot tell apart.
 ///
@@ -44,6 +48,8 @@ pub struct Config {
     pub warnings: Vec<Warning>,
     /// What the command line asked for, which a reload must not lose.
     pub overrides: Overrides,
+    /// Where the options were given; see [`Config::place_of`].
+    pub places: Places,
 
     /// Where to listen.
     pub listeners: Vec<Listener>,
@@ -108,6 +114,16 @@ pub struct Config {
     pub pid_file: Option<PathBuf>,
     /// `user`: whom to become when started as root.
     pub user: Option<String>,
+}
+
+/// The line on which each option was given last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places(BTreeMap<(Option<usize>, &'static str), Place>);
+
+impl Places {
+    fn insert(&mut self, listener: Option<usize>, option: &'static str, place: Place) {
+        self.0.insert((listener, option), place);
+    }
 }
 
 /// One `listener`.
@@ -377,9 +393,11 @@ impl Config {
         )
     }
 
-    /// Provisional.
-    pub fn changes_that_need_a_restart(&self, _: &Config) -> Vec<String> {
-        Vec::new()
+    /// Where `option` was given, under its first name of the table: for the listener at this index of
+    /// [`Config::listeners`], or else for the whole broker. `None` is the default, or the command line.
+    pub fn place_of(&self, option: &'static str, listener: Option<usize>) -> Option<&Place> {
+        let own = listener.and_then(|_| self.places.0.get(&(listener, option)));
+        own.or_else(|| self.places.0.get(&(None, option)))
     }
 
     /// What this configuration's file asks for now.

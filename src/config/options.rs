@@ -5,7 +5,7 @@
 //! the typed settings that come of them.
 //! 1. A name or alias belongs to one row; only the last characters of a prefix row's name are open (`plugin_opt_*`).
 //! 2. A default that is not empty is a good value of its own row.
-//! 3. A row that restricts has a default under which it restricts nothing, or none.
+//! 3. A row that is refused has a default under which it asks for nothing, or none.
 
 /// What an option is about, and so which line before it says whose setting it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,9 +29,11 @@ pub enum Standing {
     InForce,
     /// It is checked and has no effect yet: a warning says so.
     NoEffect,
-    /// It has no effect yet, and to run without it would leave the broker more open than the operator asked: the
-    /// broker refuses to start.
-    Restricts,
+    /// There is nothing in Midge that it could change: it is checked, and a notice says why it is of no use.
+    NoMeaning,
+    /// It has no effect, and to run without it would leave the broker more open than the operator asked: the broker
+    /// refuses to start, and the text says what to do instead.
+    Refused(&'static str),
     /// Nothing to have an effect on any more: accepted with a warning.
     Obsolete,
 }
@@ -81,6 +83,10 @@ pub enum Kind {
     },
     /// The rest of the line, as the name of a file or directory.
     Path,
+    /// The rest of the line, as the beginning of Topic Names: no wildcards.
+    Topic,
+    /// Versions of MQTT: some of 3, 4 and 5.
+    Versions,
     /// One of these words.
     Word(&'static [&'static str]),
     /// Several words or numbers; the text says which.
@@ -133,7 +139,7 @@ impl Row {
         help: &'static str,
     ) -> Row {
         let repeat = match kind {
-            Kind::Text { .. } | Kind::Path => Repeat::Once,
+            Kind::Text { .. } | Kind::Path | Kind::Topic => Repeat::Once,
             _ => Repeat::Last,
         };
         Row {
@@ -157,8 +163,13 @@ impl Row {
         self
     }
 
-    const fn restricts(mut self) -> Row {
-        self.standing = Standing::Restricts;
+    const fn no_meaning(mut self) -> Row {
+        self.standing = Standing::NoMeaning;
+        self
+    }
+
+    const fn refused(mut self, instead: &'static str) -> Row {
+        self.standing = Standing::Refused(instead);
         self
     }
 
@@ -286,14 +297,16 @@ impl Kind {
             } => "a text".to_owned(),
             Kind::Text { bytes_max } => format!("a text of up to {bytes_max} bytes"),
             Kind::Path => "a path".to_owned(),
+            Kind::Topic => "a text without the wildcards + and #".to_owned(),
+            Kind::Versions => "some of 3, 4 and 5, with commas or spaces between".to_owned(),
             Kind::Word(words) | Kind::LogDest(words) => format!("one of {}", words.join(", ")),
             Kind::Words(which) => which.to_owned(),
             Kind::Duration => {
                 "a number above 0 followed by s, h, d, w, m (30 days) or y (365 days)".to_owned()
             }
-            Kind::Listener => {
-                "a port from 1 to 65535, and if wanted the address to bind to".to_owned()
-            }
+            Kind::Listener => "a port from 1 to 65535, and if wanted the address to bind to; or 0 and the path of a \
+                               Unix socket"
+                .to_owned(),
             Kind::Anything => "anything".to_owned(),
         }
     }
@@ -328,12 +341,16 @@ const fn int_worded(min: i64, max: i64, wording: RangeWording) -> Kind {
 use RangeWording::{Between, Limit, Plain};
 use Scope::{Bridge, Global, Listener, Plugin, Security};
 
+const PSK_REFUSED: &str = "Midge has no TLS-PSK. Use 'certfile' and 'keyfile', and 'require_certificate true' with \
+                           'cafile' where clients are to prove who they are.";
+const ENGINE_REFUSED: &str =
+    "Midge has no OpenSSL engines. Give the private key as a PEM file with 'keyfile'.";
+
 /// Every option.
 pub const TABLE: &[Row] = &[
     // Who may connect, and what they may do.
     Row::new("acl_file", Security, PATH, "", "file of rules: who may read and write which topics")
-        .last()
-        .restricts(),
+        .last().in_force(),
     Row::new("allow_anonymous", Security, FLAG, "", "whether a client may connect without a user name")
         .in_force(),
     Row::new("listener_allow_anonymous", Listener, FLAG, "", "allow_anonymous for this listener alone")
@@ -364,8 +381,7 @@ pub const TABLE: &[Row] = &[
     )
     .listener_first()
     .in_force(),
-    Row::new("clientid_prefixes", Global, TEXT, "", "only client identifiers that start so may connect")
-        .restricts(),
+    Row::new("clientid_prefixes", Global, TEXT, "", "only client identifiers that start so may connect").in_force(),
     Row::new("password_file", Security, PATH, "", "file of user names and password hashes")
         .last()
         .in_force(),
@@ -376,29 +392,20 @@ pub const TABLE: &[Row] = &[
         "false",
         "whether security options belong to the listener above them instead of to the broker",
     )
-    .at_start()
     .in_force(),
-    Row::new("psk_file", Security, PATH, "", "file of TLS-PSK identities and keys").last().restricts(),
+    Row::new("psk_file", Security, PATH, "", "file of TLS-PSK identities and keys").last().refused(PSK_REFUSED),
     Row::new("plugin", Security, PATH, "", "a plugin that authenticates, authorises or extends")
         .each()
-        .at_start()
-        .alias(&["auth_plugin"])
-        .restricts(),
+        .alias(&["auth_plugin"]).in_force(),
     Row::new("global_plugin", Global, PATH, "", "a plugin for all listeners, asked first")
-        .each()
-        .at_start()
-        .restricts(),
+        .each().in_force(),
     Row::new("plugin_load", Global, Kind::Words("a name and a path"), "", "loads a plugin under a name")
-        .each()
-        .at_start()
-        .restricts(),
+        .each().in_force(),
     Row::new("plugin_use", Listener, TEXT, "", "uses a plugin that plugin_load named")
         .each()
-        .at_start()
-        .listener_first()
-        .restricts(),
-    Row::new("plugin_opt_*", Plugin, TEXT, "", "a setting of the plugin above").each().at_start(),
-    Row::new("auth_opt_*", Plugin, TEXT, "", "old name of plugin_opt_*").each().at_start(),
+        .listener_first().in_force(),
+    Row::new("plugin_opt_*", Plugin, TEXT, "", "a setting of the plugin above").each().in_force(),
+    Row::new("auth_opt_*", Plugin, TEXT, "", "old name of plugin_opt_*").each().in_force(),
     Row::new(
         "auth_plugin_deny_special_chars",
         Plugin,
@@ -408,7 +415,7 @@ pub const TABLE: &[Row] = &[
     )
     .at_start(),
     Row::new("enable_control_api", Global, FLAG, "false", "whether $CONTROL/broker/v1 is answered"),
-    Row::new("user", Global, TEXT, "", "the user to become when started as root").at_start(),
+    Row::new("user", Global, TEXT, "", "the user to become when started as root").at_start().in_force(),
     // Limits and sessions.
     Row::new(
         "max_inflight_messages",
@@ -473,7 +480,7 @@ pub const TABLE: &[Row] = &[
     .unit("bytes")
     .in_force(),
     Row::new("memory_limit", Global, int(0, i64::MAX), "0", "the most memory to use; 0 is no limit")
-        .unit("bytes"),
+        .unit("bytes").in_force(),
     Row::new(
         "max_keepalive",
         Global,
@@ -536,7 +543,7 @@ pub const TABLE: &[Row] = &[
         FLAG,
         "true",
         "whether the publisher of a retained message must still have the right to it when it is sent",
-    ),
+    ).in_force(),
     Row::new("set_tcp_nodelay", Global, FLAG, "", "whether TCP_NODELAY is set; without it, the broker chooses")
         .in_force(),
     Row::new("sys_interval", Global, int(0, 65535), "10", "how often $SYS is published; 0 is never")
@@ -547,11 +554,11 @@ pub const TABLE: &[Row] = &[
         Global,
         int_worded(0, 65535, Between),
         "4096",
-        "size of the first read of a connection; Midge sizes its buffers itself",
+        "buffers have the size of what is in them",
     )
     .alias(&["websockets_headers_size"])
-    .unit("bytes"),
-    Row::new("retry_interval", Global, Kind::Anything, "", "messages are only sent again on a new connection")
+    .unit("bytes").no_meaning(),
+    Row::new("retry_interval", Global, Kind::Anything, "", "messages are sent again on a new connection only")
         .obsolete(),
     // Persistence.
     Row::new("persistence", Global, FLAG, "false", "whether sessions and messages survive a restart")
@@ -591,7 +598,7 @@ pub const TABLE: &[Row] = &[
     )
     .each()
     .in_force(),
-    Row::new("log_facility", Global, int(0, 7), "", "the syslog facility, local0 to local7"),
+    Row::new("log_facility", Global, int(0, 7), "", "the syslog facility, local0 to local7").in_force(),
     Row::new("log_timestamp", Global, FLAG, "true", "whether a log line starts with the time").in_force(),
     Row::new(
         "log_timestamp_format",
@@ -609,7 +616,7 @@ pub const TABLE: &[Row] = &[
         "whether connections and disconnections are logged",
     )
     .in_force(),
-    Row::new("pid_file", Global, PATH, "", "file that the process number is written to").at_start(),
+    Row::new("pid_file", Global, PATH, "", "file that the process number is written to").at_start().in_force(),
     Row::new("include_dir", Global, PATH, "", "directory whose *.conf files are read in here").each().in_force(),
     Row::new("websockets_log_level", Global, Kind::Anything, "", "log level of a library that is not used")
         .obsolete(),
@@ -627,8 +634,7 @@ pub const TABLE: &[Row] = &[
         .instead("listener")
         .in_force(),
     Row::new("bind_interface", Listener, TEXT, "", "the network interface to listen on alone")
-        .at_start()
-        .restricts(),
+        .at_start().in_force(),
     Row::new(
         "socket_domain",
         Listener,
@@ -644,20 +650,17 @@ pub const TABLE: &[Row] = &[
         Kind::Word(&["mqtt", "websockets", "http_api"]),
         "mqtt",
         "what is spoken on this listener",
-    )
-    .restricts(),
+    ).at_start().in_force(),
     Row::new(
         "accept_protocol_versions",
         Listener,
-        Kind::Words("some of 3, 4 and 5, with commas or spaces between"),
+        Kind::Versions,
         "3 4 5",
-        "the MQTT versions that are accepted",
+        "the MQTT versions that are accepted: 3 is 3.1, 4 is 3.1.1, 5 is 5.0",
     )
-    .listener_first()
-    .restricts(),
-    Row::new("mount_point", Listener, TEXT, "", "what is put before every topic of this listener's clients")
-        .listener_first()
-        .restricts(),
+    .listener_first().in_force(),
+    Row::new("mount_point", Listener, Kind::Topic, "", "what is put before every topic of this listener's clients")
+        .listener_first().in_force(),
     Row::new("max_connections", Listener, ANY_INT, "-1", "connections to this listener; -1 is no limit")
         .unit("connections")
         .in_force(),
@@ -692,81 +695,72 @@ pub const TABLE: &[Row] = &[
         FLAG,
         "false",
         "whether the user name takes the place of the client identifier",
-    )
-    .restricts(),
+    ).in_force(),
     Row::new("http_dir", Listener, PATH, "", "directory of files that are served over HTTP").at_start(),
     Row::new("websockets_origin", Listener, TEXT, "", "an Origin that WebSocket clients may come from")
-        .each()
-        .restricts(),
+        .each(),
     Row::new(
         "enable_proxy_protocol",
         Listener,
         int(1, 2),
         "",
         "the version of the PROXY protocol that connections start with",
-    ),
+    ).in_force(),
     Row::new(
         "proxy_protocol_v2_require_tls",
         Listener,
         FLAG,
         "false",
         "whether a proxy must say that its client came over TLS",
-    )
-    .restricts(),
+    ).in_force(),
     // TLS of listeners.
-    Row::new("certfile", Listener, PATH, "", "this listener's certificate chain; turns TLS on").last().restricts(),
-    Row::new("keyfile", Listener, PATH, "", "this listener's private key").last().restricts(),
+    Row::new("certfile", Listener, PATH, "", "this listener's certificate chain; turns TLS on").last().in_force(),
+    Row::new("keyfile", Listener, PATH, "", "this listener's private key").last().in_force(),
     Row::new("cafile", Listener, PATH, "", "the authorities that client certificates are checked against")
-        .last()
-        .restricts(),
-    Row::new("capath", Listener, PATH, "", "directory of such authorities").last().at_start().restricts(),
-    Row::new("crlfile", Listener, PATH, "", "revoked client certificates").last().restricts(),
-    Row::new("require_certificate", Listener, FLAG, "false", "whether clients must show a certificate")
-        .restricts(),
+        .last().in_force(),
+    Row::new("capath", Listener, PATH, "", "directory of such authorities").last().in_force(),
+    Row::new("crlfile", Listener, PATH, "", "revoked client certificates").last().in_force(),
+    Row::new("require_certificate", Listener, FLAG, "false", "whether clients must show a certificate").in_force(),
     Row::new(
         "use_identity_as_username",
         Listener,
         FLAG,
         "false",
         "whether the common name of the certificate, or the PSK identity, is the user name",
-    )
-    .restricts(),
+    ).in_force(),
     Row::new(
         "use_subject_as_username",
         Listener,
         FLAG,
         "false",
         "whether the whole subject of the certificate is the user name",
-    )
-    .restricts(),
-    Row::new("ciphers", Listener, TEXT, "", "cipher suites up to TLS 1.2").last().at_start().restricts(),
-    Row::new("ciphers_tls1.3", Listener, TEXT, "", "cipher suites of TLS 1.3").last().at_start().restricts(),
+    ).in_force(),
+    Row::new("ciphers", Listener, TEXT, "", "cipher suites up to TLS 1.2").last().in_force(),
+    Row::new("ciphers_tls1.3", Listener, TEXT, "", "cipher suites of TLS 1.3").last().in_force(),
     Row::new(
         "tls_version",
         Listener,
         Kind::Word(&["tlsv1.3", "tlsv1.2", "tlsv1.1"]),
         "",
         "the lowest TLS version that is accepted",
-    )
-    .at_start()
-    .restricts(),
+    ).in_force(),
     Row::new(
         "disable_client_cert_date_checks",
         Listener,
         FLAG,
         "false",
         "whether client certificates are taken outside their dates",
-    ),
-    Row::new("dhparamfile", Listener, Kind::Anything, "", "parameters that are chosen by the TLS library")
-        .obsolete(),
+    ).in_force(),
+    Row::new("dhparamfile", Listener, Kind::Anything, "", "the TLS library chooses the parameters of its key exchange itself")
+        .no_meaning(),
     Row::new("psk_hint", Listener, TEXT, "", "this listener's TLS-PSK hint; turns TLS-PSK on")
         .last()
         .at_start()
-        .restricts(),
-    Row::new("tls_engine", Listener, TEXT, "", "an OpenSSL engine").at_start().restricts(),
+        .refused(PSK_REFUSED),
+    Row::new("tls_engine", Listener, TEXT, "", "an OpenSSL engine").at_start().refused(ENGINE_REFUSED),
     Row::new("tls_engine_kpass_sha1", Listener, TEXT, "", "SHA-1 of the engine's key password, in hexadecimal")
         .at_start()
-        .restricts(),
+        .refused(ENGINE_REFUSED),
     Row::new(
         "tls_keyform",
         Listener,
@@ -775,7 +769,7 @@ pub const TABLE: &[Row] = &[
         "where the private key comes from",
     )
     .at_start()
-    .restricts(),
+    .refused(ENGINE_REFUSED),
     // Bridges.
     Row::new("connection", Bridge, TEXT, "", "starts a bridge of this name").each(),
     Row::new("address", Bridge, Kind::Words("one or more host[:port]"), "", "the brokers to connect to")

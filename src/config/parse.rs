@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::{self, Kind, RangeWording, Row, VALUE_BYTES_MAX};
-use super::{ConfigError, Place, Problem, Warning};
+use super::{AcceptVersions, ConfigError, Place, Problem, Warning};
 
 /// One file's settings.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ pub enum Value {
     Flag(bool),
     /// [`Kind::Integer`], within its range.
     Integer(i64),
-    /// [`Kind::Text`], [`Kind::Path`], [`Kind::Word`], [`Kind::Words`], [`Kind::Anything`].
+    /// [`Kind::Text`], [`Kind::Path`], [`Kind::Topic`], [`Kind::Word`], [`Kind::Words`], [`Kind::Anything`].
     Text(String),
     /// [`Kind::Duration`].
     Duration(Duration),
@@ -54,8 +54,15 @@ pub enum Value {
         /// The address to bind to.
         address: Option<String>,
     },
-    /// [`Kind::LogDest`]: the word; no path has an effect yet.
-    LogDest(&'static str),
+    /// [`Kind::Versions`].
+    Versions(AcceptVersions),
+    /// [`Kind::LogDest`].
+    LogDest {
+        /// The word.
+        word: &'static str,
+        /// The path after `file`.
+        path: Option<PathBuf>,
+    },
     /// `include_dir`: the files that it named.
     Files(Vec<File>),
 }
@@ -255,10 +262,8 @@ fn first_word_counts(kind: Kind) -> bool {
     match kind {
         Kind::Flag | Kind::Integer { .. } | Kind::Duration => true,
         Kind::Word(_) => true,
-        Kind::Text { .. } | Kind::Path | Kind::Words(_) | Kind::Listener | Kind::LogDest(_) => {
-            false
-        }
-        Kind::Anything => false,
+        Kind::Text { .. } | Kind::Path | Kind::Topic | Kind::Versions => false,
+        Kind::Words(_) | Kind::Listener | Kind::LogDest(_) | Kind::Anything => false,
     }
 }
 
@@ -297,9 +302,14 @@ fn value_of(row: &'static Row, name: &str, value: &str) -> Result<Value, Problem
             option: row.shown(name),
             bytes_max,
         }),
-        Kind::Text { .. } | Kind::Path | Kind::Words(_) | Kind::Anything => {
+        Kind::Topic if value.contains(['+', '#']) => Err(Problem::Wildcard {
+            option: row.shown(name),
+            value: shortened(value),
+        }),
+        Kind::Text { .. } | Kind::Path | Kind::Topic | Kind::Words(_) | Kind::Anything => {
             Ok(Value::Text(value.to_owned()))
         }
+        Kind::Versions => versions(value).map(Value::Versions).ok_or_else(invalid),
         Kind::Word(words) => {
             let word = first_word(value);
             if words.contains(&word) {
@@ -321,13 +331,17 @@ fn value_of(row: &'static Row, name: &str, value: &str) -> Result<Value, Problem
                 .iter()
                 .find(|known| **known == word)
                 .ok_or_else(invalid)?;
-            match (*word, rest.trim()) {
-                ("file", "") => Err(Problem::Empty {
-                    option: "log_dest file".to_owned(),
-                    row,
-                }),
-                _ => Ok(Value::LogDest(word)),
-            }
+            let path = match (*word, rest.trim()) {
+                ("file", "") => {
+                    return Err(Problem::Empty {
+                        option: "log_dest file".to_owned(),
+                        row,
+                    });
+                }
+                ("file", path) => Some(path.into()),
+                _ => None,
+            };
+            Ok(Value::LogDest { word, path })
         }
     }
 }
@@ -420,6 +434,24 @@ fn duration(text: &str) -> Option<Duration> {
     let count = integer(&text[..text.len() - unit.len_utf8()])?;
     let count = u64::try_from(count).ok().filter(|&count| count > 0)?;
     Some(Duration::from_secs(count.checked_mul(seconds)?))
+}
+
+/// Some of 3, 4 and 5, with spaces or commas between.
+fn versions(text: &str) -> Option<AcceptVersions> {
+    let mut versions = AcceptVersions {
+        v31: false,
+        v311: false,
+        v5: false,
+    };
+    for word in text.split([' ', '\t', ',']).filter(|word| !word.is_empty()) {
+        match word {
+            "3" => versions.v31 = true,
+            "4" => versions.v311 = true,
+            "5" => versions.v5 = true,
+            _ => return None,
+        }
+    }
+    (versions.v31 || versions.v311 || versions.v5).then_some(versions)
 }
 
 /// `port [address]`; a comment may follow, and only after port 0 may the address, then a path, hold spaces.

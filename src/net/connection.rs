@@ -1,5 +1,8 @@
 //! One socket: its readiness, reading, writing and closing; knows neither the poller nor other connections.
 //!
+//! What stands between the socket and MQTT on some listeners, the PROXY protocol and TLS, is in [`Layers`]; a connection
+//! without has none, and reads and writes as if there were no such thing.
+//!
 //! Readiness is edge-triggered: the poller tells a change once, and the flags here remember it until it is used up.
 //! 1. `READABLE` is set while the socket may hold bytes, an end or an error that were not read.
 //! 2. A short read means that the socket is drained (epoll(7)), unless the end of the stream was announced with the
@@ -7,17 +10,21 @@
 //! 3. `BLOCKED` is set from a write that the kernel did not take whole until the poller says that it would take more.
 //! 4. `QUEUED` is set while the connection is on the ready list, so that it is there once.
 //! 5. After `ENDED` the socket is never read again.
+//! 6. While layers hold bytes that they have decrypted and the ring had no room for, `READABLE` is set.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 
-use mio::net::TcpStream;
+use mio::event::Source;
+use mio::net::{TcpStream, UnixStream};
+use mio::{Interest, Registry, Token};
 use slab::Slab;
 
-use super::Filled;
+use super::layers::{Layers, Read as LayersRead};
+use super::{FillError, Filled};
 use crate::buffer::outbox::SLICES_MAX;
 use crate::buffer::ring::RING_BYTES;
-use crate::buffer::{ConnectionKey, Outbox, Ring};
+use crate::buffer::{ConnectionKey, Outbox, PeerAddress, Ring};
 
 /// How many bytes that nobody will parse are read before closing, so that the close is no reset.
 const CLOSE_DRAIN_BYTES_MAX: usize = 64 * 1024;
@@ -35,17 +42,100 @@ const ENDED: u8 = 1 << 5;
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Connection>() <= 64);
 
+/// A socket of either family.
+#[derive(Debug)]
+pub(super) enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => socket.shutdown(how),
+            Stream::Unix(socket) => socket.shutdown(how),
+        }
+    }
+}
+
+impl Read for Stream {
+    #[inline]
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => socket.read(bytes),
+            Stream::Unix(socket) => socket.read(bytes),
+        }
+    }
+}
+
+impl Write for Stream {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => socket.write(bytes),
+            Stream::Unix(socket) => socket.write(bytes),
+        }
+    }
+
+    #[inline]
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(socket) => socket.write_vectored(slices),
+            Stream::Unix(socket) => socket.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Source for Stream {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => socket.register(registry, token, interests),
+            Stream::Unix(socket) => socket.register(registry, token, interests),
+        }
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => socket.reregister(registry, token, interests),
+            Stream::Unix(socket) => socket.reregister(registry, token, interests),
+        }
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        match self {
+            Stream::Tcp(socket) => socket.deregister(registry),
+            Stream::Unix(socket) => socket.deregister(registry),
+        }
+    }
+}
+
 /// One Network Connection.
 #[derive(Debug)]
 pub(super) struct Connection {
-    pub(super) socket: TcpStream,
+    pub(super) socket: Stream,
     pub(super) generation: u32,
     /// The listener group it counts in.
     pub(super) group: u16,
     flags: u8,
-    pub(super) peer: SocketAddr,
+    pub(super) peer: PeerAddress,
     /// What could not be parsed yet, if it is not in the large ring.
     pub(super) parked: Option<Box<Ring>>,
+    /// What stands between the socket and MQTT.
+    pub(super) layers: Option<Box<Layers>>,
 }
 
 /// What a flush came to.
@@ -60,7 +150,12 @@ pub(super) enum Flushed {
 }
 
 impl Connection {
-    pub(super) fn new(socket: TcpStream, peer: SocketAddr, group: u16) -> Connection {
+    pub(super) fn new(
+        socket: Stream,
+        peer: PeerAddress,
+        group: u16,
+        layers: Option<Box<Layers>>,
+    ) -> Connection {
         Connection {
             socket,
             generation: 0,
@@ -68,6 +163,7 @@ impl Connection {
             flags: 0,
             peer,
             parked: None,
+            layers,
         }
     }
 
@@ -126,12 +222,19 @@ impl Connection {
         was_paused
     }
 
-    /// One read into the ring.
-    pub(super) fn fill(&mut self, ring: &mut Ring) -> io::Result<Filled> {
+    /// One read into the ring; layers read through `scratch`.
+    pub(super) fn fill(
+        &mut self,
+        ring: &mut Ring,
+        scratch: &mut [u8],
+    ) -> Result<Filled, FillError> {
         if self.is(ENDED) {
             // What an event that was under way left behind.
             self.flags &= !READABLE;
             return Ok(Filled::Closed);
+        }
+        if self.layers.is_some() {
+            return self.fill_through_layers(ring, scratch);
         }
         let spare = ring.spare();
         let room = spare.len().min(RING_BYTES);
@@ -156,8 +259,53 @@ impl Connection {
             }
             Err(error) => {
                 self.end();
-                Err(error)
+                Err(error.into())
             }
+        }
+    }
+
+    fn fill_through_layers(
+        &mut self,
+        ring: &mut Ring,
+        scratch: &mut [u8],
+    ) -> Result<Filled, FillError> {
+        let Some(layers) = &mut self.layers else {
+            return Ok(Filled::Bytes(0));
+        };
+        if self.flags & READABLE == 0 {
+            return Ok(Filled::Bytes(0));
+        }
+        let read = match layers.read(&mut self.socket, ring, scratch) {
+            Ok(read) => read,
+            Err(error) => {
+                self.end();
+                return Err(error);
+            }
+        };
+        let LayersRead {
+            filled,
+            is_drained,
+            is_blocked,
+        } = read;
+        if is_drained && !self.is(READ_CLOSED) {
+            self.flags &= !READABLE;
+        }
+        if is_blocked {
+            self.flags |= BLOCKED;
+        }
+        if filled == Filled::Closed {
+            self.end();
+        }
+        Ok(filled)
+    }
+
+    /// Sends what layers have to say for themselves, once the socket takes more.
+    pub(super) fn flush_layers(&mut self) {
+        if let Some(layers) = &mut self.layers
+            // What went wrong is told by the next read.
+            && let Ok(true) = layers.send(&mut self.socket, &mut 0)
+        {
+            self.flags |= BLOCKED;
         }
     }
 
@@ -174,6 +322,18 @@ impl Connection {
         if self.is(BLOCKED) {
             outbox.blocked = !outbox.is_empty();
             return Ok(Flushed::Blocked);
+        }
+        if let Some(layers) = &mut self.layers {
+            let is_blocked = layers.flush(&mut self.socket, outbox, bytes_sent)?;
+            outbox.blocked = !outbox.is_empty();
+            if is_blocked {
+                self.flags |= BLOCKED;
+                return Ok(Flushed::Blocked);
+            }
+            return Ok(match outbox.blocked {
+                true => Flushed::Unfinished,
+                false => Flushed::Drained,
+            });
         }
         for _ in 0..FLUSH_WRITES_MAX {
             if outbox.is_empty() {
@@ -205,6 +365,9 @@ impl Connection {
     /// unread bytes is a reset, which would overtake our last packet and take it away from the peer.
     pub(super) fn shut_down(mut self) {
         // After its end there is nothing left to read, and the close says the same as a shutdown would.
+        if let Some(layers) = &mut self.layers {
+            layers.close(&mut self.socket);
+        }
         if self.is(ENDED) {
             return;
         }
@@ -223,7 +386,7 @@ impl Connection {
 }
 
 /// One read; a signal does not count.
-fn read(socket: &mut TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
+pub(super) fn read(socket: &mut Stream, bytes: &mut [u8]) -> io::Result<usize> {
     loop {
         match socket.read(bytes) {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
@@ -233,7 +396,7 @@ fn read(socket: &mut TcpStream, bytes: &mut [u8]) -> io::Result<usize> {
 }
 
 /// One write, vectored if there is more than one slice; returns how many bytes were taken and how many offered.
-fn write(socket: &mut TcpStream, outbox: &Outbox) -> io::Result<(usize, usize)> {
+fn write(socket: &mut Stream, outbox: &Outbox) -> io::Result<(usize, usize)> {
     if let Some(bytes) = outbox.contiguous() {
         return Ok((socket.write(bytes)?, bytes.len()));
     }

@@ -17,6 +17,7 @@
 //!    where others may give back what is missing.
 //! 5. If there is work that no event will tell of, `poll` does not wait.
 
+pub mod certificates;
 mod connection;
 pub mod listener;
 pub mod proxy;

@@ -138,7 +138,7 @@ impl Server {
         {
             let limit = self.broker.config().global_max_connections;
             if limit.is_some_and(|max| self.broker.connections() >= max.get()) {
-                let address = peer.ip().to_canonical();
+                let address = peer.host();
                 ::log::info!(
                     target: super::NOTICE,
                     "Client connection from {address} denied: global_max_connections exceeded."

@@ -1,0 +1,158 @@
+//! Plugins: those of Mosquitto that Midge does the work of, and all others.
+
+use super::*;
+
+const PASSWORDS: &str = "/usr/lib/x86_64-linux-gnu/mosquitto_password_file.so";
+const RULES: &str = "mosquitto_acl_file.so";
+
+fn files(text: &str) -> Vec<(Option<PathBuf>, Option<PathBuf>)> {
+    config(text)
+        .listeners
+        .into_iter()
+        .map(|listener| (listener.password_file, listener.acl_file))
+        .collect()
+}
+
+#[test]
+fn files_of_mosquittos_own_plugins_are_in_force() {
+    let (p, a) = (Some(PathBuf::from("p w")), Some(PathBuf::from("a")));
+    for (text, expected) in [
+        (
+            format!(
+                "plugin {PASSWORDS}\nplugin_opt_password_file p w\nplugin {RULES}\nplugin_opt_acl_file a\nlistener 1\n\
+                 listener 2"
+            ),
+            vec![(p.clone(), a.clone()), (p.clone(), a.clone())],
+        ),
+        (
+            format!("auth_plugin {PASSWORDS}\nauth_opt_password_file p w"),
+            vec![(p.clone(), None)],
+        ),
+        (
+            format!(
+                "per_listener_settings true\nlistener 1\nplugin {PASSWORDS}\nplugin_opt_password_file p w\n\
+                 listener 2\nacl_file a"
+            ),
+            vec![(p.clone(), None), (None, a.clone())],
+        ),
+        (
+            format!(
+                "per_listener_settings true\nglobal_plugin {RULES}\nplugin_opt_acl_file a\nlistener 1\nlistener 2\n\
+                 password_file p w"
+            ),
+            vec![(None, a.clone()), (p.clone(), a.clone())],
+        ),
+        (
+            format!(
+                "plugin_load x {RULES}\nplugin_opt_acl_file a\nlistener 1\nlistener 2\nplugin_use x"
+            ),
+            vec![(None, None), (None, a.clone())],
+        ),
+        // Said twice alike is said once.
+        (
+            format!("acl_file a\nplugin {RULES}\nplugin_opt_acl_file a\nlistener 1"),
+            vec![(None, a.clone())],
+        ),
+    ] {
+        assert_eq!(files(&text), expected, "{text}");
+        assert_eq!(warnings(&text), [""; 0], "{text}");
+    }
+    let text = format!("listener 1\nplugin {RULES}\nplugin_opt_acl_file a\n");
+    let place = config(&text)
+        .place_of("acl_file", Some(0))
+        .map(Place::to_string);
+    assert_eq!(place.as_deref(), Some("t.conf:3"));
+}
+
+#[test]
+fn plugins_that_keep_nobody_out_are_told() {
+    for (text, expected) in [
+        (
+            "plugin /x/mosquitto_persist_sqlite.so\nplugin_opt_sync full",
+            "Warning: The plugin 'mosquitto_persist_sqlite.so' is not loaded: sessions and messages do not survive a \
+             restart yet. (t.conf:1)",
+        ),
+        (
+            "global_plugin mosquitto_sparkplug_aware.so",
+            "Warning: The plugin 'mosquitto_sparkplug_aware.so' is not loaded: messages of Sparkplug are passed on as \
+             all others are. (t.conf:1)",
+        ),
+        (
+            "plugin_load a mosquitto_acl_file.so\nplugin_opt_acl_file f\nlistener 1",
+            "Warning: The plugin 'mosquitto_acl_file.so' has no effect: no 'plugin_use' names it. (t.conf:1)",
+        ),
+        (
+            "plugin mosquitto_acl_file.so\nplugin_opt_acl_file f\nplugin_opt_x y",
+            "Warning: The 'plugin_opt_x' option has no effect. (t.conf:3)",
+        ),
+    ] {
+        assert_eq!(warnings(text), [expected], "{text}");
+    }
+}
+
+#[test]
+fn other_plugins_are_refused() {
+    let refused = |option: &str, file: &str, line| {
+        format!(
+            "Error: The '{option}' option is not supported.\nError found at t.conf:{line}.\n\
+             Midge loads no plugins, and does not know what '{file}' would keep out. Use 'password_file' and \
+             'acl_file' where they are enough.\n\
+             Without these lines the broker would allow more than was asked for; take them out if that is meant."
+        )
+    };
+    for (text, expected) in [
+        (
+            "plugin /x/mosquitto_dynamic_security.so\nplugin_opt_config_file d.json",
+            refused("plugin", "mosquitto_dynamic_security.so", 1),
+        ),
+        (
+            "listener 1\nauth_plugin auth.so\nauth_opt_password_file p",
+            refused("auth_plugin", "auth.so", 2),
+        ),
+        ("global_plugin g.so", refused("global_plugin", "g.so", 1)),
+        (
+            "plugin_load a l.so\nlistener 1\nplugin_use a",
+            refused("plugin_load", "l.so", 1),
+        ),
+        (
+            "plugin mosquitto_password_file.so.bak",
+            refused("plugin", "mosquitto_password_file.so.bak", 1),
+        ),
+        (
+            "plugin mosquitto_acl_file.so",
+            "Error: The 'plugin' option requires 'plugin_opt_acl_file'.\nError found at t.conf:1.\n\
+             Without it the broker would allow more than this line asks for, so it does not start."
+                .to_owned(),
+        ),
+        (
+            "plugin mosquitto_acl_file.so\nplugin_opt_acl_file a\nplugin_opt_acl_file b",
+            "Error: Duplicate 'plugin_opt_acl_file' value in configuration.\nError found at t.conf:3.\n\
+             'plugin_opt_acl_file' may be given once here, and was at t.conf:2."
+                .to_owned(),
+        ),
+        (
+            "acl_file b\nplugin mosquitto_acl_file.so\nplugin_opt_acl_file a\nlistener 1",
+            "Error: Duplicate 'acl_file' value in configuration.\nError found at t.conf:3.\n\
+             'acl_file' may be given once here, and was at t.conf:1."
+                .to_owned(),
+        ),
+        (
+            "listener 1\nplugin_use a",
+            "Error: Plugin 'a' is not loaded.\nError found at t.conf:2.\n\
+             Expected before this line: 'plugin_load a PATH'."
+                .to_owned(),
+        ),
+        (
+            "plugin_load a mosquitto_acl_file.so\nplugin_load a mosquitto_acl_file.so",
+            "Error: Duplicate plugin name 'a'.\nError found at t.conf:2.".to_owned(),
+        ),
+        (
+            "plugin_load a",
+            "Error: Invalid 'plugin_load' value (a).\nError found at t.conf:1.\n\
+             Expected for 'plugin_load': a name and a path."
+                .to_owned(),
+        ),
+    ] {
+        assert_eq!(error(text), expected, "{text}");
+    }
+}

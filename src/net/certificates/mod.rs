@@ -1,0 +1,666 @@
+//! TLS of a listener: the operator's files and lists of ciphers -> a configuration of rustls.
+//!
+//! | file | knows |
+//! |---|---|
+//! | `pem` | the operator's files |
+//! | `suites` | OpenSSL's names of ciphers |
+//! | `verify` | which client certificates are let in |
+//! | `name` | which user a certificate stands for |
+//! | `describe` | what an error means |
+//!
+//! Knows no sockets: [`TlsContext`] is made off the loop, at the start and at each reload, and never changes.
+//!
+//! 1. A context exists only if every file that it needs is whole and good. No file that is empty, damaged or missing
+//!    makes a listener ask for less.
+//! 2. With `require_certificate` nobody gets through a handshake without a certificate; without it none is asked for.
+//! 3. A session is resumed only in the context that it began in: each has ticket keys and a session cache of its own. What
+//!    an earlier context accepted is checked in full by the next. Within one, [`TlsContext::still_accepts`] tells whether a
+//!    resumed client's certificate has expired in the meantime.
+//! 4. No private key or secret is in an error, a warning or `Debug`.
+//!
+//! The protocol `mqtt` (ALPN) is agreed on with clients that offer it. A client that offers others alone is not refused,
+//! as with Mosquitto; rustls would, once it knows a protocol. Hence two configurations that differ in nothing else:
+//! [`TlsContext::server_config`] has no protocol, [`TlsContext::server_config_for`] has one where the client asks for it.
+
+mod describe;
+mod name;
+mod pem;
+mod suites;
+mod verify;
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ServerSessionMemoryCache};
+use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
+use rustls::version::{TLS12, TLS13};
+use rustls::{KeyLog, ServerConfig};
+
+pub use self::describe::describe;
+
+use self::verify::{Certificate, ClientVerifier, Refusal, RevocationList};
+use crate::config::{self, CertificateName, TlsVersion, system_reason};
+
+/// The protocol that clients offer for MQTT (ALPN).
+const ALPN_MQTT: &[u8] = b"mqtt";
+
+/// TLS 1.2 sessions without tickets that one context remembers.
+const SESSIONS_MAX: usize = 1024;
+
+/// Makes a certificate for the broker that works.
+const MAKE_CERTIFICATE: &str = "openssl req -x509 -newkey rsa:2048 -sha256 -days 365 -nodes -subj /CN=localhost \
+     -addext subjectAltName=DNS:localhost -keyout server.key -out server.crt";
+
+/// Makes an authority that works.
+const MAKE_AUTHORITY: &str = "openssl req -x509 -newkey rsa:2048 -sha256 -days 3650 -nodes -subj /CN=CA -keyout ca.key -out ca.crt";
+
+/// Makes a revocation list.
+const MAKE_REVOCATION_LIST: &str = "openssl ca -gencrl -keyfile ca.key -cert ca.crt -out ca.crl";
+
+/// TLS of one listener, ready for use.
+pub struct TlsContext {
+    config: Arc<ServerConfig>,
+    config_mqtt: Arc<ServerConfig>,
+    verifier: Option<Arc<ClientVerifier>>,
+    user_name: Option<CertificateName>,
+    warnings: Vec<String>,
+}
+
+impl fmt::Debug for TlsContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsContext")
+            .field("requires_certificate", &self.verifier.is_some())
+            .field("user_name", &self.user_name)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TlsContext {
+    /// Reads and checks all that `tls` names; secrets of connections are appended to `keylog`.
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(tls: &config::Tls, keylog: Option<&Path>) -> Result<TlsContext, TlsError> {
+        let mut warnings = Vec::new();
+        let provider = Arc::new(provider(tls, &mut warnings)?);
+        let certified = certified_key(tls, &provider, &mut warnings)?;
+        let verifier = client_verifier(tls, &provider, &mut warnings)?.map(Arc::new);
+        let versions: &[_] = match tls.version_min {
+            TlsVersion::V12 => &[&TLS13, &TLS12],
+            TlsVersion::V13 => &[&TLS13],
+        };
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(versions)
+            .map_err(TlsError::Setup)?;
+        let builder = match &verifier {
+            Some(verifier) => builder
+                .with_client_cert_verifier(Arc::clone(verifier) as Arc<dyn ClientCertVerifier>),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+        // As Mosquitto does, but only for an order that somebody wrote down: a client without AES in hardware knows best.
+        config.ignore_client_order = tls.ciphers.is_some() || tls.ciphers_tls13.is_some();
+        config.ticketer = Ticketer::new().map_err(TlsError::Setup)?;
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS_MAX);
+        // One is enough for a client that connects once at a time; with client certificates each is a few KiB.
+        config.send_tls13_tickets = 1;
+        if let Some(path) = keylog {
+            config.key_log = Arc::new(KeyLogFile::open(path)?);
+            warnings.push(format!(
+                "The secrets of all TLS connections are written to {}: whoever reads it can read them.",
+                path.display()
+            ));
+        }
+        let mut config_mqtt = config.clone();
+        config_mqtt.alpn_protocols = vec![ALPN_MQTT.to_vec()];
+        Ok(TlsContext {
+            config: Arc::new(config),
+            config_mqtt: Arc::new(config_mqtt),
+            verifier,
+            user_name: tls.user_name,
+            warnings,
+        })
+    }
+
+    /// The configuration for a connection whose client is not known yet; it agrees on no protocol (ALPN).
+    pub fn server_config(&self) -> &Arc<ServerConfig> {
+        &self.config
+    }
+
+    /// The configuration for the client that said `hello`; it agrees on `mqtt` if the client offers that.
+    pub fn server_config_for(&self, hello: &ClientHello<'_>) -> &Arc<ServerConfig> {
+        match hello
+            .alpn()
+            .is_some_and(|mut offered| offered.any(|protocol| protocol == ALPN_MQTT))
+        {
+            true => &self.config_mqtt,
+            false => &self.config,
+        }
+    }
+
+    /// What the operator should know, a sentence each: a certificate out of date, ciphers that do not exist.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whether a client must show a certificate.
+    pub fn requires_certificate(&self) -> bool {
+        self.verifier.is_some()
+    }
+
+    /// The user name that a client's certificate, the first of `chain`, stands for; `None` if it is not to be one.
+    /// # Errors
+    /// If it is to be one and there is no certificate, or it has no name that a client may have. The connection is to be
+    /// refused.
+    pub fn user_name(&self, chain: &[CertificateDer<'_>]) -> Result<Option<String>, TlsError> {
+        let Some(kind) = self.user_name else {
+            return Ok(None);
+        };
+        let der = chain.first().ok_or(TlsError::NoCertificate)?;
+        let certificate = Certificate::parse(der).ok_or(TlsError::Name(NameFault::Unreadable))?;
+        let subject = certificate.x509.subject();
+        match kind {
+            CertificateName::CommonName => name::common_name(subject),
+            CertificateName::Subject => name::whole(subject),
+        }
+        .map(Some)
+        .map_err(TlsError::Name)
+    }
+
+    /// Whether a chain that was accepted before would be now: for the clients of an older context after a reload, and
+    /// for those that resumed a session, whose certificate no handshake looks at.
+    /// # Errors
+    /// Why not.
+    pub fn still_accepts(&self, chain: &[CertificateDer<'_>]) -> Result<(), TlsError> {
+        match &self.verifier {
+            Some(_) if chain.is_empty() => Err(TlsError::NoCertificate),
+            Some(verifier) => verifier
+                .verify(chain, UnixTime::now())
+                .map_err(TlsError::Refused),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The algorithms of aws-lc-rs with the suites that `tls` wants.
+fn provider(tls: &config::Tls, warnings: &mut Vec<String>) -> Result<CryptoProvider, TlsError> {
+    let mut provider = aws_lc_rs::default_provider();
+    let all = std::mem::take(&mut provider.cipher_suites);
+    let (tls13, tls12): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|suite| suite.tls13().is_some());
+    let fail = |option, list: &str| {
+        let list = list.to_owned();
+        move |available| TlsError::Ciphers {
+            option,
+            list,
+            available,
+        }
+    };
+    provider.cipher_suites.extend(match &tls.ciphers_tls13 {
+        Some(list) => suites::tls13(list, warnings).map_err(fail("ciphers_tls1.3", list))?,
+        None => tls13,
+    });
+    provider.cipher_suites.extend(match &tls.ciphers {
+        Some(list) => suites::tls12(list, warnings).map_err(fail("ciphers", list))?,
+        None => tls12,
+    });
+    Ok(provider)
+}
+
+/// The broker's own certificate and key.
+fn certified_key(
+    tls: &config::Tls,
+    provider: &CryptoProvider,
+    warnings: &mut Vec<String>,
+) -> Result<CertifiedKey, TlsError> {
+    let chain =
+        pem::certificates(&tls.certfile).map_err(TlsError::file("certfile", &tls.certfile))?;
+    let key =
+        private_key(&tls.keyfile, provider).map_err(TlsError::file("keyfile", &tls.keyfile))?;
+    check_chain(&chain, &*key, tls, provider, warnings)
+        .map_err(TlsError::file("certfile", &tls.certfile))?;
+    Ok(CertifiedKey::new(chain, key))
+}
+
+fn private_key(path: &Path, provider: &CryptoProvider) -> Result<Arc<dyn SigningKey>, Fault> {
+    let der = pem::private_key(path)?;
+    let bits = pem::rsa_bits(&der);
+    let load = provider.key_provider.load_private_key(der);
+    match bits {
+        Some(bits) if bits < verify::RSA_BITS_MIN => Err(Fault::WeakKey(bits)),
+        _ => load.map_err(|_| Fault::UnsupportedKey),
+    }
+}
+
+/// Whether clients can be shown `chain`: the key's own certificate first, nothing in it that clients no longer accept.
+fn check_chain(
+    chain: &[CertificateDer<'_>],
+    key: &dyn SigningKey,
+    tls: &config::Tls,
+    provider: &CryptoProvider,
+    warnings: &mut Vec<String>,
+) -> Result<(), Fault> {
+    let read = |der| Certificate::parse(der).expect("read before");
+    let chain: Vec<Certificate<'_>> = chain.iter().map(|der| read(der)).collect();
+    if let Some(public_key) = key.public_key() {
+        let is_of_key =
+            |certificate: &Certificate<'_>| certificate.public_key().raw == public_key.as_ref();
+        if !is_of_key(&chain[0]) {
+            return Err(match chain.iter().position(is_of_key) {
+                Some(index) => Fault::WrongOrder(index + 1),
+                None => Fault::Mismatch(tls.keyfile.clone()),
+            });
+        }
+    }
+    for certificate in &chain {
+        match verify::check_key(
+            certificate.public_key(),
+            &provider.signature_verification_algorithms,
+        ) {
+            Err(Refusal::WeakKey(bits)) => return Err(Fault::WeakKey(bits)),
+            Err(_) => return Err(Fault::UnsupportedKey),
+            Ok(()) => {}
+        }
+        match certificate.weak_hash() {
+            // Nobody checks the signature of a certificate that signed itself: it is trusted or not.
+            Some(hash) if certificate.is_self_issued() => {
+                warnings.push(format!("{} is signed with {hash}.", tls.certfile.display()));
+            }
+            Some(hash) => return Err(Fault::WeakSignature(hash)),
+            None => {}
+        }
+    }
+    if chain.windows(2).any(|pair| !pair[0].is_issued_by(&pair[1])) {
+        warnings.push(format!(
+            "The certificates in {} are not in order: each should be followed by that of its issuer. Some clients will \
+             refuse them.",
+            tls.certfile.display()
+        ));
+    }
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    for certificate in &chain {
+        let (not_before, not_after) = certificate.dates();
+        let subject = certificate.x509.subject();
+        if now > not_after {
+            warnings.push(format!(
+                "The certificate '{subject}' in {} has expired: clients will refuse it. Make another one: \
+                 {MAKE_CERTIFICATE}",
+                tls.certfile.display()
+            ));
+        } else if now < not_before {
+            warnings.push(format!(
+                "The certificate '{subject}' in {} is not yet valid: clients will refuse it. Is this machine's clock \
+                 right?",
+                tls.certfile.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What checks the certificates of clients; `None` if clients need not have any.
+fn client_verifier(
+    tls: &config::Tls,
+    provider: &Arc<CryptoProvider>,
+    warnings: &mut Vec<String>,
+) -> Result<Option<ClientVerifier>, TlsError> {
+    // Read even if nobody is asked for a certificate: a damaged file is a mistake to be told of.
+    let mut authorities = match &tls.cafile {
+        Some(path) => pem::certificates(path).map_err(TlsError::file("cafile", path))?,
+        None => Vec::new(),
+    };
+    if !tls.require_certificate {
+        for (option, path) in [("capath", &tls.capath), ("crlfile", &tls.crlfile)] {
+            if let Some(path) = path {
+                warnings.push(format!(
+                    "{option} {} has no effect without require_certificate true.",
+                    path.display()
+                ));
+            }
+        }
+        if tls.user_name.is_some() {
+            warnings.push(
+                "The user name is to be taken from certificates, but without require_certificate true no client is \
+                 asked for one: every client will be refused."
+                    .to_owned(),
+            );
+        }
+        return Ok(None);
+    }
+    if let Some(path) = &tls.capath {
+        authorities.extend(pem::directory(path, warnings).map_err(TlsError::file("capath", path))?);
+    }
+    if authorities.is_empty() {
+        return Err(TlsError::NoAuthorities);
+    }
+    let usable = |der: &CertificateDer<'_>| {
+        Certificate::parse(der).is_some_and(|certificate| {
+            certificate.is_authority(true) || certificate.is_self_issued()
+        })
+    };
+    if !authorities.iter().any(usable) {
+        let (option, path) = match (&tls.cafile, &tls.capath) {
+            (Some(path), _) => ("cafile", path),
+            (None, path) => (
+                "capath",
+                path.as_ref().expect("one of both has authorities"),
+            ),
+        };
+        return Err(TlsError::file(option, path)(Fault::NoAuthority));
+    }
+    let lists = match &tls.crlfile {
+        Some(path) => {
+            Some(revocation_lists(path, warnings).map_err(TlsError::file("crlfile", path))?)
+        }
+        None => None,
+    };
+    ClientVerifier::new(authorities, lists, tls.ignores_dates, provider)
+        .map(Some)
+        .map_err(TlsError::Setup)
+}
+
+fn revocation_lists(path: &Path, warnings: &mut Vec<String>) -> Result<Vec<RevocationList>, Fault> {
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    let lists = pem::revocation_lists(path)?
+        .into_iter()
+        .map(|der| {
+            RevocationList::parse(der).map_err(|what| Fault::Damaged(format!("{what} is in it")))
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    if lists.iter().any(|list| list.has_expired(now)) {
+        warnings.push(format!(
+            "A revocation list in {} has expired: until there is a newer one, clients of its issuer are refused. \
+             Make one: {MAKE_REVOCATION_LIST}",
+            path.display()
+        ));
+    }
+    Ok(lists)
+}
+
+/// Secrets of TLS connections for those who look into them, in the format of NSS.
+#[derive(Debug)]
+struct KeyLogFile {
+    file: Mutex<File>,
+}
+
+impl KeyLogFile {
+    fn open(path: &Path) -> Result<KeyLogFile, TlsError> {
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)
+            .map(|file| KeyLogFile {
+                file: Mutex::new(file),
+            })
+            .map_err(|error| TlsError::file("--tls-keylog", path)(Fault::Unreadable(error)))
+    }
+}
+
+impl KeyLog for KeyLogFile {
+    fn log(&self, label: &str, client_random: &[u8], secret: &[u8]) {
+        let line = format!("{label} {} {}\n", Hex(client_random), Hex(secret));
+        if let Ok(mut file) = self.file.lock() {
+            // A full disk must not end a connection.
+            let _ = file.write_all(line.as_bytes());
+        }
+    }
+}
+
+struct Hex<'a>(&'a [u8]);
+
+impl fmt::Display for Hex<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Why there is no [`TlsContext`], or it does not take a client.
+#[derive(Debug)]
+pub enum TlsError {
+    /// A file cannot be used.
+    File {
+        /// The option that names it.
+        option: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        fault: Fault,
+    },
+    /// `require_certificate` without `cafile` and `capath`.
+    NoAuthorities,
+    /// Nothing is left of a list of ciphers.
+    Ciphers {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        list: String,
+        /// The names that there are.
+        available: String,
+    },
+    /// rustls does not make a configuration of it.
+    Setup(rustls::Error),
+    /// The client has no certificate.
+    NoCertificate,
+    /// The client's certificate has no name that a client may have.
+    Name(NameFault),
+    /// The client's certificate is not accepted.
+    Refused(rustls::Error),
+}
+
+/// What is wrong with a file.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "each variant's sentence is in its Display")]
+pub enum Fault {
+    Unreadable(io::Error),
+    Empty,
+    EmptyDirectory,
+    NoPem(&'static str),
+    Der(&'static str),
+    Damaged(String),
+    Encrypted,
+    SeveralKeys(usize),
+    /// The key's file.
+    Mismatch(PathBuf),
+    /// Which certificate belongs to the key, from 1.
+    WrongOrder(usize),
+    WeakKey(usize),
+    WeakSignature(&'static str),
+    UnsupportedKey,
+    NoAuthority,
+}
+
+/// What is wrong with the name in a client's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each variant's sentence is in its Display")]
+pub enum NameFault {
+    Unreadable,
+    Missing,
+    Empty,
+    NotUtf8,
+    ControlCharacter,
+    TooLong,
+}
+
+impl TlsError {
+    fn file(option: &'static str, path: &Path) -> impl FnOnce(Fault) -> TlsError {
+        move |fault| TlsError::File {
+            option,
+            path: path.to_owned(),
+            fault,
+        }
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TlsError::File {
+                option,
+                path,
+                fault,
+            } => {
+                let path = path.display();
+                match *option {
+                    "certfile" => writeln!(
+                        f,
+                        "Error: Unable to load server certificate \"{path}\". Check certfile."
+                    )?,
+                    "keyfile" => writeln!(
+                        f,
+                        "Error: Unable to load server key file \"{path}\". Check keyfile."
+                    )?,
+                    "crlfile" => writeln!(
+                        f,
+                        "Error: Unable to load certificate revocation file \"{path}\". Check crlfile."
+                    )?,
+                    "cafile" | "capath" => {
+                        writeln!(
+                            f,
+                            "Error: Unable to load CA certificates. Check {option} \"{path}\"."
+                        )?;
+                    }
+                    _ => writeln!(f, "Error: Unable to open {option} \"{path}\".")?,
+                }
+                write!(f, "{path}: {fault}.")?;
+                match fault.remedy(option, &path.to_string()) {
+                    Some(remedy) => write!(f, "\n{remedy}"),
+                    None => Ok(()),
+                }
+            }
+            TlsError::NoAuthorities => write!(
+                f,
+                "Error: require_certificate needs cafile or capath: the authorities whose clients are let in.\nMake an \
+                 authority: {MAKE_AUTHORITY}"
+            ),
+            TlsError::Ciphers {
+                option,
+                list,
+                available,
+            } => write!(
+                f,
+                "Error: Unable to set TLS ciphers. Check cipher list \"{list}\".\nNothing of '{option}' is available. \
+                 Available are: {available}"
+            ),
+            TlsError::Setup(error) => write!(f, "Error: Unable to set up TLS: {error}"),
+            TlsError::NoCertificate => f.write_str("the client showed no certificate"),
+            TlsError::Name(fault) => write!(f, "{fault}"),
+            TlsError::Refused(error) => f.write_str(&describe(error)),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            TlsError::File {
+                fault: Fault::Unreadable(error),
+                ..
+            } => Some(error),
+            TlsError::Setup(error) | TlsError::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Unreadable(error) => f.write_str(&system_reason(error)),
+            Fault::Empty => f.write_str("the file is empty"),
+            Fault::EmptyDirectory => f.write_str("no file in this directory holds a certificate in PEM"),
+            Fault::NoPem(wanted) => write!(f, "no {wanted} in PEM (BEGIN and END lines) is in it"),
+            Fault::Der(wanted) => write!(f, "the {wanted} is in DER, and PEM is needed"),
+            Fault::Damaged(what) => f.write_str(what),
+            Fault::Encrypted => f.write_str("the private key is encrypted, and nobody is there to type its password"),
+            Fault::SeveralKeys(number) => write!(f, "{number} private keys are in it, and one is needed"),
+            Fault::Mismatch(key) => write!(
+                f,
+                "server certificate/key are inconsistent: the private key in {} belongs to no certificate in it",
+                key.display()
+            ),
+            Fault::WrongOrder(nth) => write!(
+                f,
+                "the certificates are in the wrong order: the broker's own must come first and is number {nth}"
+            ),
+            Fault::WeakKey(bits) => write!(
+                f,
+                "an RSA key of {bits} bits is too short, at least {} are needed",
+                verify::RSA_BITS_MIN
+            ),
+            Fault::WeakSignature(hash) => {
+                write!(f, "the certificate is signed with {hash}, and SHA-256 or better is needed")
+            }
+            Fault::UnsupportedKey => {
+                f.write_str("the kind of key is not supported: it can be RSA, EC (P-256, P-384, P-521) or Ed25519")
+            }
+            Fault::NoAuthority => f.write_str("no certificate authority is in it (basicConstraints CA:TRUE)"),
+        }
+    }
+}
+
+impl Fault {
+    /// A command that mends it.
+    fn remedy(&self, option: &str, path: &str) -> Option<String> {
+        Some(match self {
+            Fault::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                "Let the user that the broker runs as read it.".to_owned()
+            }
+            Fault::Encrypted => {
+                format!("Take its password off: openssl pkey -in {path} -out server.key")
+            }
+            Fault::Der("private key") => {
+                format!("Convert it: openssl pkey -inform DER -in {path} -out server.key")
+            }
+            Fault::Der("revocation list") => {
+                format!("Convert it: openssl crl -inform DER -in {path} -out ca.crl")
+            }
+            Fault::Der(_) => {
+                format!("Convert it: openssl x509 -inform DER -in {path} -out server.crt")
+            }
+            Fault::SeveralKeys(_) => {
+                "Leave the one that belongs to the first certificate in certfile.".to_owned()
+            }
+            Fault::WrongOrder(_) => {
+                "Put them in order: cat server.crt intermediate.crt > chain.crt".to_owned()
+            }
+            Fault::Mismatch(key) => format!(
+                "These print the same for a pair: openssl x509 -noout -pubkey -in {path}; openssl pkey -pubout -in {}\n\
+                 Make a pair that works: {MAKE_CERTIFICATE}",
+                key.display()
+            ),
+            _ => match option {
+                "certfile" | "keyfile" => format!("Make a pair that works: {MAKE_CERTIFICATE}"),
+                "crlfile" => format!("Make one: {MAKE_REVOCATION_LIST}"),
+                "cafile" | "capath" => format!("Make an authority: {MAKE_AUTHORITY}"),
+                _ => return None,
+            },
+        })
+    }
+}
+
+impl fmt::Display for NameFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NameFault::Unreadable => "the client's certificate cannot be read",
+            NameFault::Missing => "the client's certificate has no common name",
+            NameFault::Empty => "the name in the client's certificate is empty",
+            NameFault::NotUtf8 => "the name in the client's certificate is not UTF-8",
+            NameFault::ControlCharacter => {
+                "the name in the client's certificate has control characters"
+            }
+            NameFault::TooLong => "the name in the client's certificate is too long",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;
