@@ -274,6 +274,7 @@ fn anonymous_by_default() {
         let broker = Broker::start_as(shell, &[], &[("own", text)]);
         let reason = answer(broker.address(), Version::V311, &connect("client"));
         assert_eq!(reason, if accepted { 0 } else { 5 }, "{shell}: {text:?}");
+        broker.wait_for_log("running");
         let is_local_only = broker.log_text().contains("local only mode");
         assert_eq!(is_local_only, shell.contains("-p"), "{shell}");
     }
