@@ -9,7 +9,7 @@ use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_m
 use midge::auth::Auth;
 use midge::broker::timers::Time;
 use midge::broker::{Broker, Peer};
-use midge::buffer::ConnectionKey;
+use midge::buffer::{ConnectionKey, PeerAddress};
 use midge::config::Config;
 use midge::mqtt::{
     self, Connect, PacketId, Properties, ProtocolVersion, PublishHeader, QoS, Subscribe,

@@ -12,8 +12,8 @@ use std::time::Duration;
 use midge::auth::Auth;
 use midge::broker::timers::Time;
 use midge::broker::{Broker, Peer};
-use midge::buffer::{ConnectionKey, PeerAddress};
 use midge::buffer::outbox::SLICES_MAX;
+use midge::buffer::{ConnectionKey, PeerAddress};
 use midge::config::Config;
 use midge::mqtt;
 

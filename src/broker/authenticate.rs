@@ -57,7 +57,12 @@ impl Authenticated {
 
 impl Broker {
     /// The layers below MQTT have learnt who `connection` is, before its first packet.
-    pub fn identify(&mut self, connection: ConnectionKey, address: PeerAddress, identity: Identity) {
+    pub fn identify(
+        &mut self,
+        connection: ConnectionKey,
+        address: PeerAddress,
+        identity: Identity,
+    ) {
         let Some(key) = self.clients.by_connection(connection) else {
             return;
         };

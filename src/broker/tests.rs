@@ -3,6 +3,7 @@
 use super::client::ANSWER_BYTES_MAX;
 use super::*;
 use crate::auth::Auth;
+use crate::buffer::PeerAddress;
 use crate::mqtt::{
     Connect, Properties, Property, PropertyBuffer, Publish, QoS, Subscribe, SubscriptionOptions,
     Will,

@@ -26,11 +26,8 @@ pub enum PeerAddress {
 
 impl PeerAddress {
     /// The address without the port.
-    pub fn host(self) -> impl fmt::Display {
-        fmt::from_fn(move |f| match self {
-            PeerAddress::Ip(address) => address.ip().to_canonical().fmt(f),
-            PeerAddress::Unix(path) => f.write_str(path),
-        })
+    pub fn host(self) -> Host {
+        Host(self)
     }
 
     /// The port; 0 where there is none.
@@ -38,6 +35,19 @@ impl PeerAddress {
         match self {
             PeerAddress::Ip(address) => address.port(),
             PeerAddress::Unix(_) => 0,
+        }
+    }
+}
+
+/// A [`PeerAddress`] without its port.
+#[derive(Clone, Copy, Debug)]
+pub struct Host(PeerAddress);
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            PeerAddress::Ip(address) => address.ip().to_canonical().fmt(f),
+            PeerAddress::Unix(path) => f.write_str(path),
         }
     }
 }

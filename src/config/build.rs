@@ -10,17 +10,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::listener::{Draft, Resolved, Security, Telling};
+use super::log::LogDraft;
 use super::options::{Kind, Repeat, Row, Scope, Standing};
 use super::parse::{File, Setting, Value};
 use super::plugin::Plugin;
 use super::{
-    Config, ConfigError, Listener, Log, LogTypes, Overrides, PORT_DEFAULT, Place, Places, Problem,
-    Refusal, Warning,
+    Config, ConfigError, Listener, Log, Overrides, PORT_DEFAULT, Place, Places, Problem, Refusal,
+    Warning,
 };
-
-/// The syslog facility `daemon`, and the first of local0 to local7.
-const FACILITY_DAEMON: u8 = 3;
-const FACILITY_LOCAL0: u8 = 16;
 
 /// The configuration that `main` and the command line ask for together.
 pub fn config(
@@ -47,11 +44,7 @@ struct Builder {
     plugins: Vec<Plugin>,
     /// Where each option was given last.
     places: HashMap<(&'static str, Owner), Place>,
-    log_dest_given: bool,
-    log_dest_in_force: bool,
-    log_syslog: bool,
-    log_facility: u8,
-    log_types: Option<LogTypes>,
+    log: LogDraft,
     refusals: Vec<Refusal>,
 }
 
@@ -127,11 +120,7 @@ impl Builder {
             bridges: 0,
             plugins: Vec::new(),
             places: HashMap::new(),
-            log_dest_given: false,
-            log_dest_in_force: false,
-            log_syslog: false,
-            log_facility: FACILITY_DAEMON,
-            log_types: None,
+            log: LogDraft::new(),
             refusals: Vec::new(),
         }
     }
@@ -323,7 +312,13 @@ impl Builder {
                 Value::Duration(duration) => {
                     self.config.persistent_client_expiration = Some(duration);
                 }
-                Value::LogDest { word, path } => self.set_log_dest(word, path, &setting.place),
+                Value::LogDest { word, path } => {
+                    if !self.log.set_dest(word, path) {
+                        let text = format!("Warning: The log destination '{word}' has no effect.");
+                        let warning = Warning::at(&setting.place, text);
+                        self.config.warnings.push(warning);
+                    }
+                }
                 Value::Text(text) => self.set_text(row, text),
                 Value::Listener { .. } | Value::Versions(_) | Value::Files(_) => {
                     unreachable!("no global option is of this kind")
@@ -429,7 +424,7 @@ impl Builder {
             "check_retain_source" => config.check_retain_source = flag,
             "set_tcp_nodelay" => config.set_tcp_nodelay = Some(flag),
             "connection_messages" => config.connection_messages = flag,
-            "log_timestamp" => config.log.timestamp = flag,
+            "log_timestamp" => self.log.set_timestamp(flag),
             name => unreachable!("flag in force without an arm: {name}"),
         }
     }
@@ -449,7 +444,7 @@ impl Builder {
             "max_keepalive" => config.max_keep_alive = NonZeroU16::new(within(number)),
             "global_max_clients" => config.global_max_clients = limit(number),
             "global_max_connections" => config.global_max_connections = limit(number),
-            "log_facility" => self.log_facility = FACILITY_LOCAL0 + within::<u8>(number),
+            "log_facility" => self.log.set_facility(within(number)),
             "retain_expiry_interval" => {
                 config.retain_expiry_interval =
                     Some(Duration::from_secs(60 * within::<u64>(number)));
@@ -464,61 +459,13 @@ impl Builder {
 
     fn set_text(&mut self, row: &'static Row, text: String) {
         match row.name {
-            "log_type" => self.set_log_type(&text),
-            "log_timestamp_format" => self.config.log.timestamp_format = Some(text),
+            "log_type" => self.log.set_type(&text),
+            "log_timestamp_format" => self.log.set_timestamp_format(text),
             "clientid_prefixes" => self.config.client_id_prefix = Some(text),
             "pid_file" => self.config.pid_file = Some(text.into()),
             "user" => self.config.user = Some(text),
             name => unreachable!("text in force without an arm: {name}"),
         }
-    }
-
-    fn set_log_dest(&mut self, word: &str, path: Option<PathBuf>, place: &Place) {
-        let log = &mut self.config.log;
-        // The first destination takes the place of the default, and 'none' that of all before it.
-        if !self.log_dest_given || word == "none" {
-            *log = Log {
-                stdout: false,
-                stderr: false,
-                file: None,
-                topic: false,
-                ..log.clone()
-            };
-            self.log_syslog = false;
-        }
-        self.log_dest_given = true;
-        match word {
-            "none" => {}
-            "stdout" => log.stdout = true,
-            "stderr" => log.stderr = true,
-            "file" => log.file = path,
-            "syslog" => self.log_syslog = true,
-            "topic" => log.topic = true,
-            other => {
-                let text = format!("Warning: The log destination '{other}' has no effect.");
-                self.config.warnings.push(Warning::at(place, text));
-                return;
-            }
-        }
-        self.log_dest_in_force = true;
-    }
-
-    fn set_log_type(&mut self, word: &str) {
-        let given = self.log_types.unwrap_or(LogTypes::NONE);
-        self.log_types = Some(match word {
-            "none" => LogTypes::NONE,
-            "all" => LogTypes::ALL,
-            "error" => given.with(LogTypes::ERROR),
-            "warning" => given.with(LogTypes::WARNING),
-            "notice" => given.with(LogTypes::NOTICE),
-            "information" => given.with(LogTypes::INFORMATION),
-            "subscribe" => given.with(LogTypes::SUBSCRIBE),
-            "unsubscribe" => given.with(LogTypes::UNSUBSCRIBE),
-            "debug" => given.with(LogTypes::DEBUG),
-            // There are no lines of these two types.
-            "internal" | "websockets" => given,
-            other => unreachable!("log type without an arm: {other}"),
-        });
     }
 
     fn finish(mut self) -> Result<Config, ConfigError> {
@@ -528,7 +475,7 @@ impl Builder {
         if !self.refusals.is_empty() {
             return Err(ConfigError::Refused(self.refusals));
         }
-        self.finish_log();
+        self.config.log = self.log.finish(&self.config.overrides);
         let drafts = self.drafts();
         let local_only = drafts.is_empty();
         let mut listeners = Vec::new();
@@ -537,7 +484,7 @@ impl Builder {
             let (name, protocol) = (draft.name(), draft.unopened);
             let listener = self.listener(owner, draft)?;
             let Some(protocol) = protocol else {
-                self.keep_places(Some(listeners.len()), owner);
+                self.keep_places(Some(listener.name()), owner);
                 listeners.push(listener);
                 continue;
             };
@@ -661,26 +608,12 @@ impl Builder {
         self.places[&(option, owner)].clone()
     }
 
-    fn keep_places(&mut self, listener: Option<usize>, owner: Owner) {
+    fn keep_places(&mut self, listener: Option<String>, owner: Owner) {
         let own = self.places.iter().filter(|((_, whose), _)| *whose == owner);
         for ((option, _), place) in own {
-            self.config.places.insert(listener, option, place.clone());
-        }
-    }
-
-    fn finish_log(&mut self) {
-        let log = &mut self.config.log;
-        // A broker whose only destinations have no effect yet would say nothing, not even that.
-        if self.log_dest_given && !self.log_dest_in_force {
-            log.stderr = true;
-        }
-        log.syslog = self.log_syslog.then_some(self.log_facility);
-        log.types = self.log_types.unwrap_or(LogTypes::DEFAULT);
-        if self.config.overrides.verbose {
-            log.types = LogTypes::ALL;
-        }
-        if self.config.overrides.quiet {
-            log.types = LogTypes::NONE;
+            self.config
+                .places
+                .insert(listener.clone(), option, place.clone());
         }
     }
 }

@@ -323,9 +323,9 @@ impl Problem {
                 "'{option}' may be given once here, and was at {first}."
             )),
             Problem::IncludeDir { error, .. } => Some(error.to_string()),
-            Problem::Incomplete { .. } => Some(
-                "Without it the broker would allow more than this line asks for, so it does not start.".to_owned(),
-            ),
+            Problem::Incomplete { .. } => {
+                Some("Midge does not start with less than this line asks for.".to_owned())
+            }
             Problem::NotLoaded { name } => Some(format!(
                 "Expected before this line: 'plugin_load {name} PATH'."
             )),

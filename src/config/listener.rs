@@ -258,13 +258,8 @@ impl Draft {
         telling: &mut Telling<'_>,
     ) -> Result<Listener, ConfigError> {
         let proxy_protocol = self.proxy_protocol(telling)?;
-        let identity_is_from_proxy = matches!(
-            proxy_protocol,
-            Some(ProxyProtocol::V2 {
-                identity_is_user_name: true,
-                ..
-            })
-        );
+        let identity_is_from_proxy =
+            proxy_protocol.is_some_and(ProxyProtocol::identity_is_user_name);
         Ok(Listener {
             port: self.port,
             unix_path: self.unix_path,
@@ -314,6 +309,11 @@ impl TlsDraft {
         telling: &mut Telling<'_>,
     ) -> Result<Option<Tls>, ConfigError> {
         match (&self.certfile, &self.keyfile) {
+            (Some(_), Some(_))
+                if self.require_certificate && self.cafile.is_none() && self.capath.is_none() =>
+            {
+                Err(telling.incomplete("require_certificate", "'cafile' or 'capath'"))
+            }
             (Some(certfile), Some(keyfile)) => {
                 let (certfile, keyfile) = (certfile.clone(), keyfile.clone());
                 self.tell_what_is_of_no_use(telling);
@@ -392,14 +392,6 @@ impl TlsDraft {
             );
         }
         if self.require_certificate {
-            if self.cafile.is_none() && self.capath.is_none() {
-                telling.warn(
-                    "require_certificate",
-                    "Warning: Without 'cafile' or 'capath' no client's certificate is trusted, so no client can \
-                     connect."
-                        .to_owned(),
-                );
-            }
             return;
         }
         let names = [

@@ -9,6 +9,7 @@
 mod build;
 mod error;
 mod listener;
+mod log;
 pub mod options;
 mod parse;
 mod plugin;
@@ -116,13 +117,17 @@ pub struct Config {
     pub user: Option<String>,
 }
 
-/// The line on which each option was given last.
+/// The line on which each option was given last, for the whole broker or for the listener of a [`Listener::name`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Places(BTreeMap<(Option<usize>, &'static str), Place>);
+pub struct Places(BTreeMap<(Option<String>, &'static str), Place>);
 
 impl Places {
-    fn insert(&mut self, listener: Option<usize>, option: &'static str, place: Place) {
+    fn insert(&mut self, listener: Option<String>, option: &'static str, place: Place) {
         self.0.insert((listener, option), place);
+    }
+
+    fn get(&self, listener: Option<String>, option: &'static str) -> Option<&Place> {
+        self.0.get(&(listener, option))
     }
 }
 
@@ -393,11 +398,12 @@ impl Config {
         )
     }
 
-    /// Where `option` was given, under its first name of the table: for the listener at this index of
-    /// [`Config::listeners`], or else for the whole broker. `None` is the default, or the command line.
-    pub fn place_of(&self, option: &'static str, listener: Option<usize>) -> Option<&Place> {
-        let own = listener.and_then(|_| self.places.0.get(&(listener, option)));
-        own.or_else(|| self.places.0.get(&(None, option)))
+    /// Where `option` was given, under its first name of the table: for `listener`, or else for the whole broker.
+    ///
+    /// `None` is the default, or the command line.
+    pub fn place_of(&self, option: &'static str, listener: Option<&Listener>) -> Option<&Place> {
+        let own = listener.and_then(|listener| self.places.get(Some(listener.name()), option));
+        own.or_else(|| self.places.get(None, option))
     }
 
     /// What this configuration's file asks for now.

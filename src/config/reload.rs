@@ -1,7 +1,10 @@
-//! What of a new configuration a running broker cannot take up.
+//! What of a new configuration a running broker can take up, and what stays as it is until it is started again.
 //!
 //! It knows which settings are read at the start alone; the `reloadable` column of [`super::options::TABLE`] says the
 //! same, and a test compares them. It does not know how a setting is taken up.
+//! 1. A listener is taken as a whole: with the new settings, or, where one of them cannot be had, with all of the old
+//!    ones. So whom new settings let in for a certificate's sake does not get in without.
+//! 2. No reload makes local only mode of listeners, or listeners of local only mode: who may be anonymous differs.
 
 use super::listener::listener_name;
 use super::{Config, Listener};
@@ -18,27 +21,54 @@ impl Config {
         }
         if self.local_only != new.local_only {
             changes.push(match new.local_only {
-                true => "no listener is left, which would be local only mode".to_owned(),
-                false => "listeners instead of local only mode".to_owned(),
+                true => "that no listener is left, which is local only mode,".to_owned(),
+                false => "that there are listeners, which ends local only mode,".to_owned(),
             });
             return changes;
         }
-        for listener in &self.listeners {
-            match new.listeners.iter().find(|other| listener.is_at(other)) {
-                None => changes.push(format!("listener {} (gone)", listener.name())),
-                Some(other) => changes.extend(
-                    listener
-                        .fixed_differences(other)
-                        .map(|option| format!("{option} of listener {}", listener.name())),
-                ),
+        for open in &self.listeners {
+            let differences = match new.at(open) {
+                None => "gone".to_owned(),
+                Some(wanted) => open.fixed_differences(wanted).join(", "),
+            };
+            if !differences.is_empty() {
+                changes.push(format!("listener {} ({differences})", open.name()));
             }
         }
-        for listener in &new.listeners {
-            if !self.listeners.iter().any(|other| listener.is_at(other)) {
-                changes.push(format!("listener {} (new)", listener.name()));
+        for wanted in &new.listeners {
+            if self.at(wanted).is_none() {
+                changes.push(format!("listener {} (new)", wanted.name()));
             }
         }
         changes
+    }
+
+    /// This configuration as a broker can have it that runs under `running`: with its listeners, in their order, and
+    /// without what needs a restart.
+    pub fn for_running(mut self, running: &Config) -> Config {
+        self.user.clone_from(&running.user);
+        self.pid_file.clone_from(&running.pid_file);
+        if self.local_only == running.local_only {
+            let listeners = running.listeners.iter().map(|open| {
+                let wanted = self.at(open);
+                let wanted = wanted.filter(|wanted| open.fixed_differences(wanted).is_empty());
+                wanted.unwrap_or(open).clone()
+            });
+            self.listeners = listeners.collect();
+            return self;
+        }
+        Config {
+            listeners: running.listeners.clone(),
+            local_only: running.local_only,
+            allow_anonymous: running.allow_anonymous,
+            allow_zero_length_client_id: running.allow_zero_length_client_id,
+            auto_id_prefix: running.auto_id_prefix.clone(),
+            ..self
+        }
+    }
+
+    fn at(&self, listener: &Listener) -> Option<&Listener> {
+        self.listeners.iter().find(|other| other.is_at(listener))
     }
 }
 
@@ -53,8 +83,8 @@ impl Listener {
         listener_name(self.port, self.unix_path.as_ref(), self.host.as_deref())
     }
 
-    fn fixed_differences(&self, new: &Listener) -> impl Iterator<Item = &'static str> {
-        [
+    fn fixed_differences(&self, new: &Listener) -> Vec<&'static str> {
+        let differences = [
             ("socket_domain", self.socket_domain != new.socket_domain),
             ("bind_interface", self.bind_interface != new.bind_interface),
             // Other files are taken up; that there is TLS at all is not.
@@ -62,8 +92,12 @@ impl Listener {
                 "certfile and keyfile",
                 self.tls.is_some() != new.tls.is_some(),
             ),
-        ]
-        .into_iter()
-        .filter_map(|(option, differs)| differs.then_some(option))
+            (
+                "enable_proxy_protocol",
+                self.proxy_protocol != new.proxy_protocol,
+            ),
+        ];
+        let differing = differences.iter().filter(|(_, differs)| *differs);
+        differing.map(|(option, _)| *option).collect()
     }
 }

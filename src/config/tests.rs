@@ -1,6 +1,6 @@
 //! What the tests of this room share; the tests themselves are below, by subject.
 
-use super::options::{Kind, Row, Scope, Standing, TABLE};
+use super::options::{Kind, Repeat, Row, Scope, Standing, TABLE};
 use super::*;
 
 mod errors;
@@ -9,6 +9,7 @@ mod listeners;
 mod logging;
 mod plugins;
 mod random;
+mod reference;
 mod reload;
 mod tls;
 mod values;
@@ -52,7 +53,7 @@ fn context(row: &Row) -> String {
         _ if row.name == "plugin_use" => format!("plugin_load name {PLUGIN}\nlistener 1884\n"),
         _ if row.name == "listener" => String::new(),
         Scope::Listener => {
-            "listener 1884\ncertfile c\nkeyfile k\nenable_proxy_protocol 2\n".to_owned()
+            "listener 1884\ncertfile c\nkeyfile k\ncafile a\nenable_proxy_protocol 2\n".to_owned()
         }
         Scope::Bridge => "connection bridge\n".to_owned(),
         Scope::Plugin => format!("plugin {PLUGIN}\n"),
@@ -71,6 +72,8 @@ fn good_value(row: &Row) -> String {
         ("plugin_load", _) => format!("name {PLUGIN}"),
         ("plugin_use", _) => "name".to_owned(),
         ("protocol", _) => "mqtt".to_owned(),
+        // What stands before it has 2.
+        ("enable_proxy_protocol", _) => "1".to_owned(),
         (_, Kind::Flag) => (row.default != "true").to_string(),
         (_, Kind::Integer { min, max, .. }) => {
             let number = 2.clamp(min, max);

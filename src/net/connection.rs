@@ -24,7 +24,7 @@ use super::layers::{Layers, Read as LayersRead};
 use super::{FillError, Filled};
 use crate::buffer::outbox::SLICES_MAX;
 use crate::buffer::ring::RING_BYTES;
-use crate::buffer::{ConnectionKey, Outbox, PeerAddress, Ring};
+use crate::buffer::{ConnectionKey, Outbox, Ring};
 
 /// How many bytes that nobody will parse are read before closing, so that the close is no reset.
 const CLOSE_DRAIN_BYTES_MAX: usize = 64 * 1024;
@@ -40,7 +40,7 @@ const BLOCKED: u8 = 1 << 4;
 const ENDED: u8 = 1 << 5;
 
 #[cfg(not(debug_assertions))]
-const _: () = assert!(size_of::<Connection>() <= 64);
+const _: () = assert!(size_of::<Connection>() <= 40);
 
 /// A socket of either family.
 #[derive(Debug)]
@@ -131,7 +131,6 @@ pub(super) struct Connection {
     /// The listener group it counts in.
     pub(super) group: u16,
     flags: u8,
-    pub(super) peer: PeerAddress,
     /// What could not be parsed yet, if it is not in the large ring.
     pub(super) parked: Option<Box<Ring>>,
     /// What stands between the socket and MQTT.
@@ -150,18 +149,12 @@ pub(super) enum Flushed {
 }
 
 impl Connection {
-    pub(super) fn new(
-        socket: Stream,
-        peer: PeerAddress,
-        group: u16,
-        layers: Option<Box<Layers>>,
-    ) -> Connection {
+    pub(super) fn new(socket: Stream, group: u16, layers: Option<Box<Layers>>) -> Connection {
         Connection {
             socket,
             generation: 0,
             group,
             flags: 0,
-            peer,
             parked: None,
             layers,
         }
@@ -446,6 +439,17 @@ impl Connections {
         self.slab
             .get_mut(key.index as usize)
             .filter(|tenant| tenant.generation == key.generation)
+    }
+
+    /// All connections.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionKey, &Connection)> {
+        self.slab.iter().map(|(index, connection)| {
+            let key = ConnectionKey {
+                index: index as u32,
+                generation: connection.generation,
+            };
+            (key, connection)
+        })
     }
 
     /// The connection that an event is for. An event needs no generation: all events of a poll are looked at before

@@ -6,14 +6,14 @@
 //! 2. Before that, a connection holds what its peer has sent: up to [`proxy::HEADER_BYTES_MAX`], or what rustls keeps of a
 //!    handshake, 64 KiB at most, of which it takes no more memory than has come.
 //! 3. What is read from the socket is decrypted at once and fits the ring, or stays in the socket. What does not fit all
-//!    the same, the rest of a record, waits in rustls, 16 KiB at most, and no more is read before it is taken.
+//!    the same waits in rustls and `early`, a read's worth at most, and no more is read before it is taken.
 //! 4. Of what is to be sent rustls holds no more than [`SENDABLE_BYTES_MAX`]; the rest waits in the outbox.
 
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::sync::Arc;
 
-use rustls::ServerConnection;
 use rustls::server::{Accepted, Acceptor};
+use rustls::{HandshakeKind, ServerConnection};
 
 use super::certificates::{self, TlsContext};
 use super::connection::{Stream, read};
@@ -64,12 +64,15 @@ enum Tls {
 /// The layers of one connection.
 pub(super) struct Layers {
     proxy: Option<ProxyProtocol>,
-    /// What came of the header, or behind it.
+    /// What was read and could not be taken yet: a part of the header, what came behind it or behind the handshake, or what
+    /// the ring had no room for.
     early: Vec<u8>,
     context: Option<Arc<TlsContext>>,
     tls: Option<Tls>,
     /// Whether `Filled::Established` was said.
     is_established: bool,
+    /// Whether the client said that no more comes.
+    is_closed: bool,
     /// How many decrypted bytes rustls holds.
     plaintext: usize,
     facts: Established,
@@ -100,6 +103,7 @@ impl Layers {
             context: context.cloned(),
             tls: context.map(|_| Tls::Accepting(Acceptor::default())),
             is_established: false,
+            is_closed: false,
             plaintext: 0,
             facts: Established {
                 peer,
@@ -241,20 +245,19 @@ impl Layers {
         ring: &mut Ring,
         scratch: &mut [u8],
     ) -> Result<Read, FillError> {
+        if self.plaintext > 0 {
+            let taken = self.take_plaintext(ring)?;
+            return Ok(Read::of(Filled::Bytes(taken)));
+        }
+        if self.is_closed {
+            return Ok(Read::of(Filled::Closed));
+        }
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
             return self.take_ciphertext(&early, socket, ring);
         }
-        let mut taken = 0;
-        if self.plaintext > 0 {
-            taken = self.take_plaintext(ring)?;
-            if self.plaintext > 0 {
-                return Ok(Read::of(Filled::Bytes(taken)));
-            }
-        }
-        let is_open = self.is_established;
         let room = ring.spare().len();
-        let wanted = match is_open {
+        let wanted = match self.is_established {
             true => room.saturating_sub(RECORD_BYTES_MAX).min(scratch.len()),
             false => scratch.len().min(RECORD_BYTES_MAX),
         };
@@ -264,18 +267,13 @@ impl Layers {
             Ok(0) => return Ok(Read::of(Filled::Closed)),
             Ok(n) => n,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                return Ok(Read {
-                    filled: Filled::Bytes(taken),
-                    ..Read::drained()
-                });
+                return Ok(Read::drained());
             }
             Err(error) => return Err(error.into()),
         };
         let mut read = self.take_ciphertext(&scratch[..n], socket, ring)?;
-        read.is_drained = n < wanted && self.plaintext == 0 && read.filled != Filled::Established;
-        if let Filled::Bytes(bytes) = &mut read.filled {
-            *bytes += taken;
-        }
+        let holds_nothing = self.plaintext == 0 && self.early.is_empty() && !self.is_closed;
+        read.is_drained = n < wanted && holds_nothing && read.filled != Filled::Established;
         Ok(read)
     }
 
@@ -287,8 +285,7 @@ impl Layers {
         ring: &mut Ring,
     ) -> Result<Read, FillError> {
         let mut taken = 0;
-        let mut is_closed = false;
-        while !bytes.is_empty() && !is_closed {
+        while !bytes.is_empty() && !self.is_closed {
             if let Some(Tls::Accepting(acceptor)) = &mut self.tls {
                 acceptor.read_tls(&mut bytes)?;
                 match acceptor.accept() {
@@ -304,7 +301,7 @@ impl Layers {
                 continue;
             };
             if !bytes.is_empty() && tls.read_tls(&mut bytes)? == 0 {
-                is_closed = true;
+                self.is_closed = true;
             }
             let state = match tls.process_new_packets() {
                 Ok(state) => state,
@@ -314,13 +311,13 @@ impl Layers {
                 }
             };
             self.plaintext = state.plaintext_bytes_to_read();
-            is_closed |= state.peer_has_closed();
+            self.is_closed |= state.peer_has_closed();
             if self.is_established && self.plaintext > 0 {
                 taken += self.take_plaintext(ring)?;
-                assert!(
-                    self.plaintext == 0 || bytes.is_empty(),
-                    "no more is read than the ring has room for"
-                );
+                if self.plaintext > 0 {
+                    self.early = bytes.to_vec(); // until there is room
+                    break;
+                }
             }
             if !self.is_established && self.is_handshake_over() {
                 self.establish()?;
@@ -335,7 +332,7 @@ impl Layers {
             }
         }
         let is_blocked = self.send(socket, &mut 0)?;
-        let filled = match is_closed && taken == 0 && self.plaintext == 0 {
+        let filled = match self.is_closed && taken == 0 && self.plaintext == 0 {
             true => Filled::Closed,
             false => Filled::Bytes(taken),
         };
@@ -371,7 +368,8 @@ impl Layers {
         };
         let chain = tls.peer_certificates().unwrap_or_default();
         // A session that is resumed has not had its certificate looked at since it began.
-        if context.requires_certificate() {
+        let is_resumed = tls.handshake_kind() == Some(HandshakeKind::Resumed);
+        if is_resumed && context.requires_certificate() {
             context.still_accepts(chain).map_err(FillError::new)?;
         }
         if let Some(name) = context.user_name(chain).map_err(FillError::new)? {
@@ -423,12 +421,12 @@ impl Layers {
             if self.send(socket, bytes_sent)? {
                 return Ok(true);
             }
-            let Some(Tls::Open(tls)) = &mut self.tls else {
-                return Ok(false);
-            };
             if outbox.is_empty() {
                 return Ok(false);
             }
+            let Some(Tls::Open(tls)) = &mut self.tls else {
+                return Ok(true); // nothing can be said yet
+            };
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = outbox.slices(&mut slices);
             let taken = tls.writer().write_vectored(&slices[..count])?;
@@ -482,11 +480,7 @@ impl Read {
     }
 }
 
-fn flush_plain(
-    socket: &mut Stream,
-    outbox: &mut Outbox,
-    bytes_sent: &mut u64,
-) -> io::Result<bool> {
+fn flush_plain(socket: &mut Stream, outbox: &mut Outbox, bytes_sent: &mut u64) -> io::Result<bool> {
     for _ in 0..FLUSH_ROUNDS_MAX {
         if outbox.is_empty() {
             return Ok(false);

@@ -1,4 +1,5 @@
-//! Listening sockets: where they bind, their options, what an accept came to, and how many connections they may have.
+//! Listening sockets, TCP and Unix: where they bind, their options, what an accept came to, and how many connections they
+//! may have.
 //!
 //! Knows neither the poller nor connections.
 //! 1. A group is one `listener` of the configuration; its sockets, one for each address, share its limit.
@@ -6,20 +7,32 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 
-use mio::net::TcpListener;
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mio::event::Source;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry, Token};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::config::{log_target, system_reason};
+use super::certificates::TlsContext;
+use super::connection::Stream;
+use crate::buffer::PeerAddress;
+use crate::config::{ProxyProtocol, log_target, system_reason};
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
 /// Where to listen and how: one `listener` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ListenerSpec {
+    /// The path of a Unix socket; nothing of TCP counts then.
+    pub unix_path: Option<PathBuf>,
     /// The port; 0 takes one that is free, the same for all addresses if there is one.
     pub port: u16,
     /// A host name or address; every address it has is bound. All addresses of the machine if there is none.
@@ -28,8 +41,14 @@ pub struct ListenerSpec {
     pub socket_domain: SocketDomain,
     /// Only 127.0.0.1 and ::1; `host` does not count then.
     pub loopback_only: bool,
+    /// The network interface whose connections are accepted alone.
+    pub interface: Option<String>,
     /// `set_tcp_nodelay`.
     pub nodelay: bool,
+    /// The header that connections begin with.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// TLS, where connections speak it.
+    pub tls: Option<Arc<TlsContext>>,
     /// How many connections this listener may have at a time.
     pub max_connections: Option<u32>,
     /// What its connections are told apart by: comes back in [`super::Accepted::listener`].
@@ -70,6 +89,22 @@ pub enum NetError {
         /// What the system said.
         source: io::Error,
     },
+    /// A Unix socket could not be opened or bound.
+    BindPath {
+        /// Where it was to listen.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The network interface cannot be listened on.
+    Interface {
+        /// Its name as it was configured.
+        name: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The poller takes no more sockets.
+    Register(io::Error),
 }
 
 impl fmt::Display for NetError {
@@ -88,7 +123,22 @@ impl fmt::Display for NetError {
                     "Error: Host {host} has no address of the wanted socket_domain."
                 )
             }
-            NetError::Bind { source, .. } => write!(f, "Error: {}", system_reason(source)),
+            NetError::Bind { source, .. } | NetError::Register(source) => {
+                write!(f, "Error: {}", system_reason(source))
+            }
+            NetError::BindPath { path, source } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "Error: Unable to listen on {path}: {}.",
+                    system_reason(source)
+                )
+            }
+            NetError::Interface { name, source } => write!(
+                f,
+                "Error: Unable to listen on the interface {name}: {}.",
+                system_reason(source)
+            ),
         }
     }
 }
@@ -96,8 +146,78 @@ impl fmt::Display for NetError {
 impl std::error::Error for NetError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            NetError::Resolve { source, .. } | NetError::Bind { source, .. } => Some(source),
+            NetError::Resolve { source, .. }
+            | NetError::Bind { source, .. }
+            | NetError::BindPath { source, .. }
+            | NetError::Interface { source, .. }
+            | NetError::Register(source) => Some(source),
             NetError::NoAddress { .. } => None,
+        }
+    }
+}
+
+/// A listening socket of either family.
+#[derive(Debug)]
+pub(super) enum ListenSocket {
+    Tcp(TcpListener),
+    Unix {
+        socket: UnixListener,
+        path: &'static str,
+    },
+}
+
+impl ListenSocket {
+    /// The next connection and where it comes from.
+    pub(super) fn accept(&self) -> io::Result<(Stream, PeerAddress)> {
+        match self {
+            ListenSocket::Tcp(socket) => {
+                let (stream, peer) = socket.accept()?;
+                Ok((Stream::Tcp(stream), PeerAddress::Ip(peer)))
+            }
+            ListenSocket::Unix { socket, path } => {
+                let (stream, _) = socket.accept()?;
+                Ok((Stream::Unix(stream), PeerAddress::Unix(path)))
+            }
+        }
+    }
+
+    fn source(&mut self) -> &mut dyn Source {
+        match self {
+            ListenSocket::Tcp(socket) => socket,
+            ListenSocket::Unix { socket, .. } => socket,
+        }
+    }
+}
+
+impl Source for ListenSocket {
+    fn register(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        self.source().register(registry, token, interests)
+    }
+
+    fn reregister(
+        &mut self,
+        registry: &Registry,
+        token: Token,
+        interests: Interest,
+    ) -> io::Result<()> {
+        self.source().reregister(registry, token, interests)
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.source().deregister(registry)
+    }
+}
+
+/// Its file would stand in the way of the next one that listens there.
+impl Drop for ListenSocket {
+    fn drop(&mut self) {
+        if let ListenSocket::Unix { path, .. } = self {
+            let _ = std::fs::remove_file(path); // gone already, or no longer ours to remove
         }
     }
 }
@@ -105,8 +225,9 @@ impl std::error::Error for NetError {
 /// One listening socket.
 #[derive(Debug)]
 pub(super) struct Listener {
-    pub(super) socket: TcpListener,
-    pub(super) address: SocketAddr,
+    pub(super) socket: ListenSocket,
+    /// `None` for a Unix socket.
+    pub(super) address: Option<SocketAddr>,
     pub(super) group: u16,
     /// Connections may wait in its backlog; on the list of those to accept from.
     pub(super) pending: bool,
@@ -116,6 +237,8 @@ pub(super) struct Listener {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) index: usize,
+    pub(super) proxy_protocol: Option<ProxyProtocol>,
+    pub(super) tls: Option<Arc<TlsContext>>,
     max_connections: u32,
     connections: u32,
 }
@@ -125,9 +248,15 @@ impl Group {
         let max_connections = spec.max_connections.unwrap_or(u32::MAX);
         Group {
             index: spec.index,
+            proxy_protocol: spec.proxy_protocol,
+            tls: spec.tls.clone(),
             max_connections,
             connections: 0,
         }
+    }
+
+    pub(super) fn set_max_connections(&mut self, max: Option<u32>) {
+        self.max_connections = max.unwrap_or(u32::MAX);
     }
 
     /// Counts one more connection, or says no.
@@ -147,16 +276,107 @@ impl Group {
     }
 }
 
-/// Opens a socket on every address of `spec`.
-pub(super) fn open(spec: &ListenerSpec) -> Result<Vec<(TcpListener, SocketAddr)>, NetError> {
+/// Opens a socket on every address of `spec`, for `group`.
+pub(super) fn open(spec: &ListenerSpec, group: u16) -> Result<Vec<Listener>, NetError> {
+    let listener = |socket, address| Listener {
+        socket,
+        address,
+        group,
+        pending: false,
+    };
+    if let Some(path) = &spec.unix_path {
+        let socket = open_path(path).map_err(|source| NetError::BindPath {
+            path: path.clone(),
+            source,
+        })?;
+        return Ok(vec![listener(socket, None)]);
+    }
+    let sockets = match &spec.interface {
+        Some(name) => open_on_interface(spec, name)?,
+        None => open_addresses(spec, addresses(spec)?, None)?,
+    };
+    let sockets = sockets.into_iter();
+    let listeners =
+        sockets.map(|(socket, address)| listener(ListenSocket::Tcp(socket), Some(address)));
+    Ok(listeners.collect())
+}
+
+/// Listens on a Unix socket. What a broker that is gone left at its path is removed; a socket that somebody listens on,
+/// and a file that is none, are left alone.
+fn open_path(path: &Path) -> io::Result<ListenSocket> {
+    // Connections are told apart by it in the log as long as the process runs, and so do its listeners.
+    let name: &'static str = Box::leak(path.to_string_lossy().into_owned().into_boxed_str());
+    log::info!(target: log_target::INFORMATION, "Opening unix listen socket on path {name}.");
+    if let Ok(metadata) = std::fs::symlink_metadata(path) {
+        if !metadata.file_type().is_socket() {
+            return Err(io::Error::new(
+                ErrorKind::AlreadyExists,
+                "there is a file of that name that is no socket",
+            ));
+        }
+        if StdUnixStream::connect(path).is_ok() {
+            return Err(Errno::ADDRINUSE.into());
+        }
+        std::fs::remove_file(path)?;
+    }
+    let socket = UnixListener::bind(path)?;
+    Ok(ListenSocket::Unix { socket, path: name })
+}
+
+/// Listens on one network interface alone: bound to it, or, without the privilege for that, to its addresses.
+fn open_on_interface(
+    spec: &ListenerSpec,
+    name: &str,
+) -> Result<Vec<(TcpListener, SocketAddr)>, NetError> {
+    let failed = |source| NetError::Interface {
+        name: name.to_owned(),
+        source,
+    };
+    let interfaces = nix::ifaddrs::getifaddrs().map_err(|errno| failed(errno.into()))?;
+    let mut is_there = false;
+    let mut own = Vec::new();
+    for interface in interfaces.filter(|it| it.interface_name == name) {
+        is_there = true;
+        let Some(address) = interface.address else {
+            continue;
+        };
+        if let Some(v4) = address.as_sockaddr_in() {
+            own.push(SocketAddr::new(IpAddr::V4(v4.ip()), spec.port));
+        } else if let Some(v6) = address.as_sockaddr_in6() {
+            let scoped = SocketAddrV6::new(v6.ip(), spec.port, 0, v6.scope_id());
+            own.push(SocketAddr::V6(scoped));
+        }
+    }
+    if !is_there {
+        let text = "there is no interface of that name";
+        return Err(failed(io::Error::new(ErrorKind::NotFound, text)));
+    }
+    match open_addresses(spec, addresses(spec)?, Some(name)) {
+        Err(NetError::Bind { source, .. })
+            if source.kind() == ErrorKind::PermissionDenied && spec.port >= 1024 =>
+        {
+            let own = in_domain(own, spec.socket_domain);
+            if own.is_empty() {
+                let text = "it has no address of the wanted socket_domain";
+                return Err(failed(io::Error::new(ErrorKind::AddrNotAvailable, text)));
+            }
+            open_addresses(spec, own, None)
+        }
+        result => result,
+    }
+}
+
+/// Opens a socket on each of `addresses`, on the network interface `interface` alone if it is given.
+fn open_addresses(
+    spec: &ListenerSpec,
+    addresses: Vec<SocketAddr>,
+    interface: Option<&str>,
+) -> Result<Vec<(TcpListener, SocketAddr)>, NetError> {
     let mut sockets: Vec<(TcpListener, SocketAddr)> = Vec::new();
     let mut missing = None;
-    for address in addresses(spec)? {
-        match bind(
-            address,
-            sockets.first().map(|(_, first)| first.port()),
-            spec,
-        ) {
+    for address in addresses {
+        let first_port = sockets.first().map(|(_, first)| first.port());
+        match bind(address, first_port, spec, interface) {
             Ok(bound) => sockets.push(bound),
             Err(error) if is_missing_family(&error) => {
                 log::debug!("Not listening on {address}: {}.", system_reason(&error));
@@ -187,11 +407,7 @@ fn addresses(spec: &ListenerSpec) -> Result<Vec<SocketAddr>, NetError> {
             resolved.collect()
         }
     };
-    addresses.retain(|address| match spec.socket_domain {
-        SocketDomain::Any => true,
-        SocketDomain::V4 => address.is_ipv4(),
-        SocketDomain::V6 => address.is_ipv6(),
-    });
+    addresses = in_domain(addresses, spec.socket_domain);
     addresses.sort();
     addresses.dedup();
     if addresses.is_empty() {
@@ -202,23 +418,37 @@ fn addresses(spec: &ListenerSpec) -> Result<Vec<SocketAddr>, NetError> {
     Ok(addresses)
 }
 
+fn in_domain(mut addresses: Vec<SocketAddr>, domain: SocketDomain) -> Vec<SocketAddr> {
+    addresses.retain(|address| match domain {
+        SocketDomain::Any => true,
+        SocketDomain::V4 => address.is_ipv4(),
+        SocketDomain::V6 => address.is_ipv6(),
+    });
+    addresses
+}
+
 /// Opens a socket on one address. An ephemeral port is `first_port`, that of the first socket, if that is free here too.
 fn bind(
     mut address: SocketAddr,
     first_port: Option<u16>,
     spec: &ListenerSpec,
+    interface: Option<&str>,
 ) -> io::Result<(TcpListener, SocketAddr)> {
     if let (0, Some(port)) = (address.port(), first_port) {
         address.set_port(port);
-        match bind_exactly(address, spec) {
+        match bind_exactly(address, spec, interface) {
             Err(error) if error.kind() == ErrorKind::AddrInUse => address.set_port(0),
             result => return result,
         }
     }
-    bind_exactly(address, spec)
+    bind_exactly(address, spec, interface)
 }
 
-fn bind_exactly(address: SocketAddr, spec: &ListenerSpec) -> io::Result<(TcpListener, SocketAddr)> {
+fn bind_exactly(
+    address: SocketAddr,
+    spec: &ListenerSpec,
+    interface: Option<&str>,
+) -> io::Result<(TcpListener, SocketAddr)> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -237,6 +467,9 @@ fn bind_exactly(address: SocketAddr, spec: &ListenerSpec) -> io::Result<(TcpList
     socket.set_reuse_address(true)?;
     socket.set_tcp_nodelay(spec.nodelay)?;
     socket.set_nonblocking(true)?;
+    if let Some(interface) = interface {
+        socket.bind_device(Some(interface.as_bytes()))?;
+    }
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     let socket = TcpListener::from_std(socket.into());

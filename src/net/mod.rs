@@ -3,6 +3,9 @@
 //! | file | knows |
 //! |---|---|
 //! | `connection` | one socket: readiness, reading, writing, close |
+//! | `layers` | what stands between a socket and MQTT: the PROXY protocol, TLS |
+//! | `proxy` | the header of the PROXY protocol |
+//! | `certificates` | the operator's TLS files, and which clients' certificates are let in |
 //! | `listener` | bind, limits, socket options |
 //!
 //! A socket is registered once, edge-triggered, for reading and writing, and never again. A turn of the loop:
@@ -19,10 +22,12 @@
 
 pub mod certificates;
 mod connection;
+mod layers;
 pub mod listener;
 pub mod proxy;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream as StdUnixStream;
@@ -34,11 +39,14 @@ use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+pub use self::certificates::{TlsContext, TlsError};
+pub use self::layers::Established;
 pub use self::listener::{ListenerSpec, NetError, SocketDomain};
 
 use self::connection::{Connection, Connections, Flushed};
+use self::layers::Layers;
 use self::listener::{Group, Listener};
-use crate::buffer::{ConnectionKey, Outbox, Ring, RingPool};
+use crate::buffer::{ConnectionKey, Outbox, PeerAddress, Ring, RingPool};
 use crate::config::{log_target, system_reason};
 
 /// How many connections are accepted in one turn of the loop; the others wait for the next.
@@ -50,9 +58,13 @@ pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 /// How many events one poll takes.
 const EVENTS_PER_POLL: usize = 1024;
 
-/// Tokens below are indices of connections.
+/// How much is read at a time from a socket whose bytes layers look at first.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Tokens below `WAKER` are indices of connections.
 const LISTENERS: usize = 1 << 30;
 const SIGNALS: usize = LISTENERS - 1;
+const WAKER: usize = SIGNALS - 1;
 
 /// The sockets.
 #[derive(Debug)]
@@ -64,6 +76,8 @@ pub struct Net {
     ready: TurnList,
     writable: TurnList,
     rings: RingPool,
+    /// What was read for layers; empty until there are some.
+    scratch: Vec<u8>,
     /// The connection that has the large ring.
     holder: Option<ConnectionKey>,
     /// What a key finds whose connection is gone.
@@ -97,85 +111,64 @@ enum Pause {
 pub struct Accepted {
     /// Its name from now on.
     pub connection: ConnectionKey,
-    /// Where it comes from.
-    pub peer: SocketAddr,
-    /// The port that it came to.
-    pub local_port: u16,
+    /// Where it comes from, as far as its socket knows.
+    pub peer: PeerAddress,
     /// [`ListenerSpec::index`] of its listener.
     pub listener: usize,
 }
 
-/// Provisional.
+/// Wakes the poller from another thread.
 #[derive(Clone, Debug)]
 pub struct Waker(Arc<mio::Waker>);
+
 impl Waker {
-    /// Provisional.
+    /// Lets [`Net::poll`] return.
     pub fn wake(&self) {
+        // The system has no memory for an event: whoever is to be woken looks when the next one comes.
         let _ = self.0.wake();
     }
 }
-/// Provisional.
-#[derive(Clone, Debug)]
-pub struct Established {
-    /// Provisional.
-    pub peer: SocketAddr,
-    /// Provisional.
-    pub user_name: Option<String>,
-    /// Provisional.
-    pub tls: Option<String>,
-}
-/// Provisional.
+
+/// Why a connection is over that was read from.
 #[derive(Debug)]
-pub struct TlsContext;
-/// Provisional.
-#[derive(Debug)]
-pub struct TlsError;
-impl std::fmt::Display for TlsError {
-    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        Ok(())
-    }
+pub enum FillError {
+    /// The system says so: a reset, for example.
+    System(io::Error),
+    /// A layer says so, with this reason.
+    Layer(String),
 }
-impl TlsContext {
-    /// Provisional.
-    pub fn load(
-        _: &crate::config::Tls,
-        _: Option<&std::path::Path>,
-    ) -> Result<TlsContext, TlsError> {
-        Ok(TlsContext)
-    }
-    /// Provisional.
-    pub fn warnings(&self) -> &[String] {
-        &[]
-    }
-}
-impl Net {
-    /// Provisional.
-    pub fn waker(&self) -> Waker {
-        Waker(Arc::clone(&self.waker))
-    }
-    /// Provisional.
-    pub fn established(&self, _: ConnectionKey) -> Option<Established> {
-        None
-    }
-    /// Provisional.
-    pub fn set_tls(&mut self, _: usize, _: Arc<TlsContext>) {}
-    /// Provisional.
-    pub fn set_max_connections(&mut self, _: usize, _: Option<u32>) {}
-    /// Provisional.
-    pub fn recheck_certificates(&mut self, _: usize) -> Vec<(ConnectionKey, String)> {
-        Vec::new()
+
+impl FillError {
+    fn new(reason: impl fmt::Display) -> FillError {
+        FillError::Layer(reason.to_string())
     }
 }
 
+impl From<io::Error> for FillError {
+    fn from(error: io::Error) -> FillError {
+        FillError::System(error)
+    }
+}
+
+impl fmt::Display for FillError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            FillError::System(error) => f.write_str(&system_reason(error)),
+            FillError::Layer(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for FillError {}
 /// What a read came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// So many bytes came; with 0 there was nothing to read or no room, but there may still be something to parse.
     Bytes(usize),
+    /// The layers below MQTT are there; see [`Net::established`]. Bytes of MQTT come with the next read.
+    Established,
     /// The peer will send no more.
     Closed,
-    /// Provisional
-    Established,
 }
 
 /// Connections that wait to be served, in order; what is pushed during a turn waits for the next.
@@ -229,13 +222,14 @@ impl Net {
     pub fn new() -> io::Result<Net> {
         let poll = Poll::new()?;
         Ok(Net {
-            waker: Arc::new(mio::Waker::new(poll.registry(), Token(SIGNALS - 1))?),
+            waker: Arc::new(mio::Waker::new(poll.registry(), Token(WAKER))?),
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             connections: Connections::default(),
             ready: TurnList::default(),
             writable: TurnList::default(),
             rings: RingPool::new(),
+            scratch: Vec::new(),
             holder: None,
             no_ring: Ring::default(),
             listeners: Vec::new(),
@@ -255,28 +249,23 @@ impl Net {
     /// # Errors
     /// If the host has no address, or one of its addresses cannot be bound; then none is.
     pub fn listen(&mut self, spec: &ListenerSpec) -> Result<(), NetError> {
-        let sockets = listener::open(spec)?;
         let group = u16::try_from(self.groups.len()).expect("fewer listeners than ports");
-        self.groups.push(Group::new(spec));
-        for (mut socket, address) in sockets {
+        for mut listener in listener::open(spec, group)? {
             let token = Token(LISTENERS + self.listeners.len());
             let registry = self.poll.registry();
             registry
-                .register(&mut socket, token, Interest::READABLE)
-                .map_err(|source| NetError::Bind { address, source })?;
-            self.listeners.push(Listener {
-                socket,
-                address,
-                group,
-                pending: false,
-            });
+                .register(&mut listener.socket, token, Interest::READABLE)
+                .map_err(NetError::Register)?;
+            self.listeners.push(listener);
         }
+        self.groups.push(Group::new(spec));
         Ok(())
     }
 
-    /// The addresses that listeners are bound to.
+    /// The addresses that listeners are bound to; a Unix socket has none.
     pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> + '_ {
-        self.listeners.iter().map(|listener| listener.address)
+        let addresses = self.listeners.iter().map(|listener| listener.address);
+        addresses.flatten()
     }
 
     /// Lets signals arrive as events instead of ending the process.
@@ -332,8 +321,7 @@ impl Net {
         }
         for event in &self.events {
             match event.token().0 {
-                token if token == SIGNALS - 1 => {}
-                index @ 0..SIGNALS => {
+                index @ 0..WAKER => {
                     let Some((key, connection)) = self.connections.at(index) else {
                         continue;
                     };
@@ -349,6 +337,8 @@ impl Net {
                         self.writable.push(key);
                     }
                 }
+                // Who wakes the poller has left word elsewhere.
+                WAKER => {}
                 SIGNALS => self.signals.iter_mut().for_each(Signals::receive),
                 token => {
                     let index = token - LISTENERS;
@@ -399,12 +389,11 @@ impl Net {
                     // The listeners take turns, so that a flood on one does not close the others.
                     self.accepting.rotate_left(1);
                     let group = listener.group;
-                    let local_port = listener.address.port();
                     if !self.groups[usize::from(group)].admit() {
                         log::info!(
                             target: log_target::NOTICE,
                             "Client connection from {} denied: max_connections exceeded.",
-                            peer.ip()
+                            peer.host()
                         );
                         continue;
                     }
@@ -416,15 +405,16 @@ impl Net {
                         self.handle_accept_error(&error);
                         continue;
                     }
+                    let door = &self.groups[usize::from(group)];
+                    let layers = Layers::new(peer, door.proxy_protocol, door.tls.as_ref());
+                    let listener = door.index;
                     let connection = self
                         .connections
-                        .insert(Connection::new(socket, peer, group));
+                        .insert(Connection::new(socket, group, layers));
                     self.connections_accepted += 1;
-                    let listener = self.groups[usize::from(group)].index;
                     return Some(Accepted {
                         connection,
                         peer,
-                        local_port,
                         listener,
                     });
                 }
@@ -483,7 +473,8 @@ impl Net {
     pub fn take_writable(&mut self) -> Option<ConnectionKey> {
         loop {
             let key = self.writable.take()?;
-            if self.connections.get(key).is_some() {
+            if let Some(connection) = self.connections.get_mut(key) {
+                connection.flush_layers();
                 return Some(key);
             }
         }
@@ -491,8 +482,8 @@ impl Net {
 
     /// One read into the connection's ring.
     /// # Errors
-    /// What the system says of the connection, which is over then: a reset, for example.
-    pub fn fill(&mut self, key: ConnectionKey) -> io::Result<Filled> {
+    /// What the system or a layer says of the connection, which is over then.
+    pub fn fill(&mut self, key: ConnectionKey) -> Result<Filled, FillError> {
         self.attach(key);
         let Some(connection) = self.connections.get_mut(key) else {
             return Ok(Filled::Closed);
@@ -502,12 +493,59 @@ impl Net {
             Some(own) => own,
             None => self.rings.large(),
         };
-        let filled = connection.fill(ring);
+        if connection.layers.is_some() && self.scratch.is_empty() {
+            self.scratch = vec![0; SCRATCH_BYTES];
+        }
+        let filled = connection.fill(ring, &mut self.scratch);
         connection.parked = parked;
         if let Ok(Filled::Bytes(n)) = filled {
             self.bytes_received += n as u64;
         }
         filled
+    }
+
+    /// What the layers below MQTT have learnt of a connection that has some, once all of it is learnt.
+    pub fn established(&self, key: ConnectionKey) -> Option<&Established> {
+        let connection = self.connections.get(key)?;
+        connection.layers.as_ref()?.established()
+    }
+
+    /// TLS of the listener with this [`ListenerSpec::index`], for connections that come from now on.
+    pub fn set_tls(&mut self, listener: usize, context: Arc<TlsContext>) {
+        for group in self.groups.iter_mut().filter(|it| it.index == listener) {
+            group.tls = Some(Arc::clone(&context));
+        }
+    }
+
+    /// How many connections the listener with this [`ListenerSpec::index`] may have; those that are there stay.
+    pub fn set_max_connections(&mut self, listener: usize, max: Option<u32>) {
+        for group in self.groups.iter_mut().filter(|it| it.index == listener) {
+            group.set_max_connections(max);
+        }
+    }
+
+    /// The connections of the listener with this [`ListenerSpec::index`] whose certificate would not be accepted any more,
+    /// and why.
+    pub fn recheck_certificates(&mut self, listener: usize) -> Vec<(ConnectionKey, String)> {
+        let Some(group) = self.groups.iter().position(|it| it.index == listener) else {
+            return Vec::new();
+        };
+        let Some(context) = self.groups[group].tls.clone() else {
+            return Vec::new();
+        };
+        let of_group = |connection: &&Connection| usize::from(connection.group) == group;
+        let refused = self.connections.iter().filter(|(_, it)| of_group(it));
+        refused
+            .filter_map(|(key, connection)| {
+                let layers = connection.layers.as_ref()?;
+                Some((key, layers.refusal_under(&context)?))
+            })
+            .collect()
+    }
+
+    /// What wakes [`Net::poll`] from another thread.
+    pub fn waker(&self) -> Waker {
+        Waker(Arc::clone(&self.waker))
     }
 
     /// The connection's unparsed bytes.
@@ -607,11 +645,6 @@ impl Net {
         self.groups[usize::from(connection.group)].release();
         connection.shut_down();
         self.accept_paused = None;
-    }
-
-    /// Where the connection comes from.
-    pub fn peer_addr(&self, key: ConnectionKey) -> Option<SocketAddr> {
-        self.connections.get(key).map(|connection| connection.peer)
     }
 
     /// How many connections there are.

@@ -179,7 +179,7 @@ impl Server {
                 return self.broker.detach(connection, Ending::ClosedByClient, now);
             }
             Err(error) => {
-                let text = system_reason(&error);
+                let text = error.to_string();
                 return self
                     .broker
                     .detach(connection, Ending::SocketError(&text), now);
@@ -194,14 +194,14 @@ impl Server {
 
     /// The layers below MQTT have learnt who `connection` is.
     fn identify(&mut self, connection: ConnectionKey) {
-        let Some(Established {
+        let Some(established) = self.net.established(connection) else {
+            return;
+        };
+        let Established {
             peer,
             user_name,
             tls,
-        }) = self.net.established(connection)
-        else {
-            return;
-        };
+        } = established.clone();
         self.broker
             .identify(connection, peer, Identity { user_name, tls });
     }

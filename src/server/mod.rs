@@ -14,6 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::broker::sys::VERSION;
@@ -21,7 +22,7 @@ use crate::broker::timers::Time;
 use crate::broker::{Broker, Random};
 use crate::buffer::ConnectionKey;
 use crate::config::{Config, Listener, Severity, SocketDomain, Warning, log_target, system_reason};
-use crate::net::{self, ListenerSpec, Net, NetError};
+use crate::net::{self, ListenerSpec, Net, NetError, TlsContext};
 
 use self::log::{LogError, Logging};
 use self::reload::{Files, FilesError, Progress};
@@ -197,8 +198,8 @@ impl Server {
         let mut net = Net::new().map_err(StartError::System)?;
         net.watch_signals(&event_loop::signals())
             .map_err(StartError::System)?;
-        for (index, listener) in config.listeners.iter().enumerate() {
-            let spec = listener_spec(index, listener, &config);
+        for (index, (listener, tls)) in config.listeners.iter().zip(files.tls).enumerate() {
+            let spec = listener_spec(index, listener, tls, &config);
             net.listen(&spec).map_err(StartError::Listener)?;
         }
         let clock = Clock {
@@ -234,8 +235,17 @@ fn random() -> Random {
     })
 }
 
-fn listener_spec(index: usize, listener: &Listener, config: &Config) -> ListenerSpec {
+fn listener_spec(
+    index: usize,
+    listener: &Listener,
+    tls: Option<Arc<TlsContext>>,
+    config: &Config,
+) -> ListenerSpec {
     ListenerSpec {
+        unix_path: listener.unix_path.clone(),
+        interface: listener.bind_interface.clone(),
+        proxy_protocol: listener.proxy_protocol,
+        tls,
         port: listener.port,
         host: listener.host.clone(),
         socket_domain: match listener.socket_domain {

@@ -296,3 +296,88 @@ fn warnings_say_what_has_no_effect() {
     }
     assert_eq!(config("port 1").warnings[0].severity, Severity::Notice);
 }
+
+#[test]
+fn what_may_be_given_once_is_given_once() {
+    for row in TABLE {
+        let line = format!("{} {}\n", row.name.replace('*', "key"), good_value(row));
+        let before = context(row);
+        let number = before.lines().count() + 1;
+        if row.name == "include_dir" {
+            continue;
+        }
+        let twice = Config::from_text("t.conf", format!("{before}{line}{line}"));
+        match (row.repeat, twice) {
+            (Repeat::Once, Err(error)) => {
+                let (name, second) = (row.name, number + 1);
+                assert_eq!(
+                    error.to_string(),
+                    format!(
+                        "Error: Duplicate '{name}' value in configuration.\nError found at t.conf:{second}.\n\
+                         '{name}' may be given once here, and was at t.conf:{number}."
+                    )
+                );
+            }
+            // Two listeners on one port are the system's to refuse.
+            (Repeat::Each | Repeat::Last, Ok(_)) => {}
+            (Repeat::Each, Err(error)) if row.name == "plugin_load" => {
+                assert!(
+                    error
+                        .to_string()
+                        .starts_with("Error: Duplicate plugin name 'name'.")
+                );
+            }
+            (_, Err(ConfigError::Refused(_))) => {}
+            (_, result) => panic!("{line}: {result:?}"),
+        }
+        // An alias is no way round, and another listener, bridge or plugin has its own.
+        for alias in row.aliases.iter().filter(|_| row.repeat == Repeat::Once) {
+            let other = line.replace(row.name, alias);
+            assert!(error(format!("{before}{line}{other}")).starts_with("Error: Duplicate"));
+        }
+        let is_of_one = matches!(row.scope, Scope::Listener | Scope::Bridge);
+        if row.repeat == Repeat::Once && is_of_one && row.name != "bind_address" {
+            let again = before.replace("1884", "1885").replace("bridge", "other");
+            let both = Config::from_text("t.conf", format!("{before}{line}{again}{line}"));
+            assert!(
+                matches!(both, Ok(_) | Err(ConfigError::Refused(_))),
+                "{line}: {both:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn options_stand_below_what_they_are_about() {
+    let needs = |line: &str, name: &str, number: usize, what: &str| {
+        assert_eq!(
+            error(line),
+            format!(
+                "Error: The '{name}' option requires {what} to be defined first.\nError found at t.conf:{number}."
+            )
+        );
+    };
+    for row in TABLE {
+        let name = row.name.replace('*', "key");
+        let line = format!("{name} {}\n", good_value(row));
+        match row.scope {
+            Scope::Bridge if row.name != "connection" => {
+                needs(&line, &name, 1, "a bridge");
+                needs(&format!("listener 1\n{line}"), &name, 2, "a bridge");
+            }
+            Scope::Plugin => needs(&line, &name, 1, "plugin/global_plugin/plugin_load"),
+            Scope::Security => {
+                let text = format!("per_listener_settings true\n{line}listener 1\n");
+                needs(&text, &name, 2, "a listener");
+                let late = format!("listener 1\n{line}per_listener_settings true\n");
+                assert_eq!(
+                    error(&late),
+                    "Error: per_listener_settings must be set before any other security settings.\n\
+                     Error found at t.conf:3."
+                );
+            }
+            Scope::Listener if row.listener_first => needs(&line, &name, 1, "a listener"),
+            Scope::Bridge | Scope::Global | Scope::Listener => {}
+        }
+    }
+}

@@ -58,10 +58,9 @@ fn files_of_mosquittos_own_plugins_are_in_force() {
         assert_eq!(warnings(&text), [""; 0], "{text}");
     }
     let text = format!("listener 1\nplugin {RULES}\nplugin_opt_acl_file a\n");
-    let place = config(&text)
-        .place_of("acl_file", Some(0))
-        .map(Place::to_string);
-    assert_eq!(place.as_deref(), Some("t.conf:3"));
+    let config = config(&text);
+    let place = config.place_of("acl_file", config.listeners.first());
+    assert_eq!(place.map(Place::to_string).as_deref(), Some("t.conf:3"));
 }
 
 #[test]
@@ -121,7 +120,7 @@ fn other_plugins_are_refused() {
         (
             "plugin mosquitto_acl_file.so",
             "Error: The 'plugin' option requires 'plugin_opt_acl_file'.\nError found at t.conf:1.\n\
-             Without it the broker would allow more than this line asks for, so it does not start."
+             Midge does not start with less than this line asks for."
                 .to_owned(),
         ),
         (
