@@ -1,6 +1,8 @@
 //! Who may enter: passwords, anonymous clients, client identifiers, and whose a session is.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use crate::harness::*;
 
@@ -15,10 +17,13 @@ pub const PASSWORDS: &str = concat!(
     "MTIzNA$DB5okzWKIFHZqieHfmgjYRR4cr5nNpJ59s77pd/eqv/yATFIQ4ly6PvqILMZecaD0uFaORYds5SVdJSrM4uDgA\n",
 );
 
-/// A hash of the password `foo` that takes milliseconds to compare, so that many take a second.
-const SLOW_HASH: &str = "$7$5000$YW5vdGhlciBzYWx0$6kchJ4JIJb5C8xgjPt0ToH/rwEx96vuSt0RTvKaPvuX3cxQrbNBImrs8Gt1wM16RmDSqtzlBcSuyHL3/CN8vLg==";
+/// A hash of the password `foo` that takes ten milliseconds to compare, so that many take a second.
+const SLOW_HASH: &str = concat!(
+    "$7$20000$YW5vdGhlciBzYWx0$V8VHJF+iCbnRMQOcpBEHFFSDeOmEaMCUq45wBbakAZqGNCR7QWKOKIWIRq6ZTJHC667WU7O6zIY5wSETs4Wn",
+    "kg==",
+);
 
-/// One that takes ten times as long.
+/// One that takes longer.
 pub const SLOWER_HASH: &str = concat!(
     "$7$50000$YW5vdGhlciBzYWx0$Bni75wgpEsSKp79J6SxqDZ7nEuBZz9ww98GmGg3xomwxRG0DzGcrR6dNpFKb9JZRjX/1vy+neHyrN7iaGbCfeA",
     "==",
@@ -107,6 +112,7 @@ fn wrong_passwords() {
         ("wrong for argon2id", user("client", "baz").password("foo")),
         ("the start of it", user("client", "foo").password("fo")),
         ("more than it", user("client", "foo").password("foo ")),
+        ("a zero byte more", user("client", "bar").password("bar\0")),
         ("other case", user("client", "foo").password("FOO")),
         ("empty password", user("client", "foo").password("")),
         ("no password", connect("client").username("foo")),
@@ -135,6 +141,55 @@ fn wrong_passwords() {
     // 5.0 may send a password without a name ([MQTT-3.1.2-22] of 3.1.1 forbids it), which proves nobody.
     let alone = connect("client").password("foo");
     assert_eq!(answer(broker.address(), Version::V5, &alone), 0x87);
+}
+
+/// A line without a password made a user whom any password let in: a broker does not start with one, nor with a file that
+/// is not there.
+#[test]
+fn cve_2018_12551_malformed_files_at_the_start() {
+    let dir = new_dir();
+    let path = |name: &str| dir.join(name).display().to_string();
+    let table = [
+        ("password_file", Some("foo\n")),
+        ("password_file", Some("foo:\n")),
+        ("password_file", Some("foo:foo\n")),
+        ("password_file", Some("foo:$7$101$dGhlIHNhbHQgZm9v\n")),
+        ("password_file", None),
+        ("acl_file", Some("topic\n")),
+        ("acl_file", Some("users foo\n")),
+        ("acl_file", None),
+    ];
+    for (option, text) in table {
+        let config = format!(
+            "listener {} 127.0.0.1\n{option} {}\n",
+            free_port(),
+            path("file")
+        );
+        fs::write(path("midge.conf"), config).expect("the directory is ours");
+        let _ = fs::remove_file(path("file"));
+        if let Some(text) = text {
+            fs::write(path("file"), text).expect("the directory is ours");
+        }
+        for more in [None, Some("--test-config")] {
+            // A broker that starts is ended, which is another exit code.
+            let mut command = Command::new("timeout");
+            command
+                .args(["10", &program(), "-c", &path("midge.conf")])
+                .args(more);
+            let ended = command.output().expect("coreutils are installed");
+            let said = String::from_utf8_lossy(&ended.stderr);
+            let code = ended.status.code();
+            assert!(
+                matches!(code, Some(1 | 3)),
+                "{option} {text:?} {more:?}: {code:?}, {said}"
+            );
+            assert!(
+                said.contains(&path("file")),
+                "{option} {text:?} {more:?}: {said}"
+            );
+        }
+    }
+    fs::remove_dir_all(dir).expect("it is ours");
 }
 
 /// Whoever was let in once is asked again.
@@ -219,6 +274,7 @@ fn anonymous_by_default() {
         let broker = Broker::start_as(shell, &[], &[("own", text)]);
         let reason = answer(broker.address(), Version::V311, &connect("client"));
         assert_eq!(reason, if accepted { 0 } else { 5 }, "{shell}: {text:?}");
+        broker.wait_for_log("running");
         let is_local_only = broker.log_text().contains("local only mode");
         assert_eq!(is_local_only, shell.contains("-p"), "{shell}");
     }

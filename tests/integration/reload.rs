@@ -215,9 +215,17 @@ fn anonymous_no_longer() {
 #[test]
 fn a_password_changed_while_it_is_compared() {
     let broker = start_with_users(1, SLOWER_HASH);
+    // Those before it in line take long enough for the reload.
+    let _before: Vec<Raw> = (0..40)
+        .map(|_| {
+            let mut client = broker.open(Version::V5);
+            client.send(user("", "unknown"));
+            client
+        })
+        .collect();
     let mut client = broker.open(Version::V5);
     client.send(connect("client").username("user0").password("foo"));
-    broker.write("passwords", OTHER_PASSWORD);
+    broker.write("passwords", &OTHER_PASSWORD.replace("foo:", "user0:"));
     broker.reload();
     assert!(
         client.drain_until_closed().is_some(),
