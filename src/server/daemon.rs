@@ -13,14 +13,89 @@ mod user;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
 pub use self::notify::Notifier;
 pub use self::pid_file::PidFile;
 pub use self::user::{Environment, RunsAs, drop_privileges};
+use crate::broker::timers::Time;
 use crate::config::system_reason;
+
+/// This process. Its pid file goes when this is dropped.
+#[derive(Debug, Default)]
+pub struct Process {
+    _pid_file: Option<PidFile>,
+    runs_as: Option<RunsAs>,
+    notifier: Notifier,
+    /// When the watchdog is to hear from it, where there is one.
+    next_alive: Option<Time>,
+}
+
+impl Process {
+    /// Makes of the process what was asked for: the mode of new files, its number in `pid_file`, and `user` in the place
+    /// of root. To be called before the log is opened and before any secret is read, so that what belongs to root alone
+    /// is found out to be out of reach now, and not at the first reload.
+    ///
+    /// # Errors
+    /// If any of it cannot be had. The process must end then.
+    pub fn settle(pid_file: Option<&Path>, user: Option<&str>) -> Result<Process, DaemonError> {
+        set_umask_from_env()?;
+        // While there is still the right to write to /run.
+        let pid_file = pid_file.map(PidFile::write).transpose()?;
+        let runs_as = drop_privileges(user, &Environment::of_process())?;
+        let notifier = Notifier::from_env();
+        Ok(Process {
+            _pid_file: pid_file,
+            runs_as: Some(runs_as),
+            next_alive: notifier.watchdog_interval().map(|_| Time::ZERO),
+            notifier,
+        })
+    }
+
+    /// Logs whom the process runs as.
+    pub fn tell(&self) {
+        if let Some(runs_as) = &self.runs_as {
+            runs_as.tell();
+        }
+    }
+
+    /// Tells the service manager, and who started the process in the background, that clients are served.
+    pub fn ready(&self) {
+        self.notifier.ready();
+        background::tell_started();
+    }
+
+    /// Tells the service manager of a reload; [`Process::reloaded`] must follow, however it goes.
+    pub fn reloading(&self) {
+        self.notifier.reloading();
+    }
+
+    /// Tells the service manager that the reload is over.
+    pub fn reloaded(&self) {
+        self.notifier.ready();
+    }
+
+    /// Tells the service manager that the end has begun.
+    pub fn stopping(&self) {
+        self.notifier.stopping();
+    }
+
+    /// Tells the service manager that the process is alive, if it is time to.
+    pub fn alive(&mut self, now: Time) {
+        if self.next_alive.is_some_and(|next| next <= now) {
+            self.notifier.alive();
+            let interval = self.notifier.watchdog_interval();
+            self.next_alive = interval.map(|interval| now + interval);
+        }
+    }
+
+    /// When [`Process::alive`] has something to say next.
+    pub fn next_alive(&self) -> Option<Time> {
+        self.next_alive
+    }
+}
 
 /// Why the process could not become what was asked for.
 #[derive(Debug)]

@@ -10,6 +10,9 @@ use std::process::{Command, ExitStatus, Stdio};
 
 use rustix::net::{SendFlags, Shutdown};
 
+/// The environment variable that is set for the process in the background.
+pub const VARIABLE: &str = "MIDGE_BACKGROUND";
+
 /// What the process in the background says when it serves clients.
 const STARTED: &[u8] = b"started\n";
 
@@ -32,6 +35,7 @@ pub enum Start {
 pub fn start(mut command: Command) -> io::Result<Start> {
     let (near, far) = UnixStream::pair()?;
     let mut child = command
+        .env(VARIABLE, "1")
         .stdin(Stdio::from(OwnedFd::from(far)))
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -46,14 +50,24 @@ pub fn start(mut command: Command) -> io::Result<Start> {
     Ok(Start::Failed(told, child.wait()?))
 }
 
-/// In the background: lets the caller go, since the start has succeeded.
+/// Whether this process was started by [`start`].
+pub fn is_here() -> bool {
+    std::env::var_os(VARIABLE).is_some()
+}
+
+/// In the background: lets the caller go, since the start has succeeded. In the foreground nothing.
 pub fn tell_started() {
-    tell(io::stdin(), STARTED);
+    if is_here() {
+        tell(io::stdin(), STARTED);
+    }
 }
 
 /// In the background: has the caller print `text`. This process is to end with the exit code that the caller's will be.
+/// In the foreground nothing.
 pub fn tell_failed(text: &str) {
-    tell(io::stdin(), format!("{text}\n").as_bytes());
+    if is_here() {
+        tell(io::stdin(), format!("{text}\n").as_bytes());
+    }
 }
 
 /// Whoever called may have gone by now, and a standard input that is no socket has nobody behind it.

@@ -12,8 +12,8 @@ use sd_notify::NotifyState;
 
 use crate::config::system_reason;
 
-/// Speaks to the service manager, if there is one.
-#[derive(Debug)]
+/// Speaks to the service manager, if there is one; the default is none.
+#[derive(Debug, Default)]
 pub struct Notifier {
     /// From where, and to where.
     manager: Option<(UnixDatagram, SocketAddr)>,
