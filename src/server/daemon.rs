@@ -61,20 +61,16 @@ impl Process {
         }
     }
 
-    /// Tells the service manager, and who started the process in the background, that clients are served.
+    /// Tells the service manager, and who started the process in the background, that clients are served: at first, and
+    /// after each reload, however that went.
     pub fn ready(&self) {
         self.notifier.ready();
         background::tell_started();
     }
 
-    /// Tells the service manager of a reload; [`Process::reloaded`] must follow, however it goes.
+    /// Tells the service manager of a reload; [`Process::ready`] must follow.
     pub fn reloading(&self) {
         self.notifier.reloading();
-    }
-
-    /// Tells the service manager that the reload is over.
-    pub fn reloaded(&self) {
-        self.notifier.ready();
     }
 
     /// Tells the service manager that the end has begun.
