@@ -15,6 +15,7 @@ mod log_dest;
 mod malformed;
 mod one_write;
 mod ping_disconnect;
+mod process;
 mod protocol31;
 mod publish;
 mod retain;
