@@ -34,9 +34,9 @@ pub struct Process {
 }
 
 impl Process {
-    /// Makes of the process what was asked for: the mode of new files, its number in `pid_file`, and `user` in the place
-    /// of root. To be called before the log is opened and before any secret is read, so that what belongs to root alone
-    /// is found out to be out of reach now, and not at the first reload.
+    /// Makes of the process what was asked for: the mode of new files, its number in `pid_file`, and `user` in the
+    /// place of root. To be called before the log is opened and before any secret is read, so that what belongs to root
+    /// alone is found out to be out of reach now, and not at the first reload.
     ///
     /// # Errors
     /// If any of it cannot be had. The process must end then.

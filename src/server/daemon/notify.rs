@@ -23,7 +23,8 @@ pub struct Notifier {
 }
 
 impl Notifier {
-    /// Takes from the environment where the service manager is, and how often it wants to hear that the broker is alive.
+    /// Takes from the environment where the service manager is, and how often it wants to hear that the broker is
+    /// alive.
     pub fn from_env() -> Notifier {
         let socket = std::env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty());
         Notifier::new(socket.as_deref(), sd_notify::watchdog_enabled())

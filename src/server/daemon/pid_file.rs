@@ -1,6 +1,7 @@
 //! `pid_file`: the number of the process, in decimal and without a line end.
 //!
-//! It is written by root into a directory that often belongs to somebody else, so it trusts nothing that it finds there.
+//! It is written by root into a directory that often belongs to somebody else, so it trusts nothing that it finds
+//! there.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

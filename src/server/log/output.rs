@@ -1,7 +1,7 @@
 //! What takes lines in the end: a stream, a file, the syslog daemon.
 //!
-//! It knows how bytes leave the process, and may wait for as long as the other side likes: who calls it has the time. It
-//! does not know why a line is written.
+//! It knows how bytes leave the process, and may wait for as long as the other side likes: who calls it has the time.
+//! It does not know why a line is written.
 //! 1. After an error the caller knows how many bytes were taken, so that no part of a line comes twice.
 
 use std::borrow::Cow;
