@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `password` | `password_file`, its hashes, and how long a check takes |
 //! | `acl` | `acl_file`: user, topic and pattern rules |
+//! | `file` | how such a file is read, and who else could |
 //!
 //! It knows names, passwords and topics; it does not know connections, sessions or packets.
 //! 1. An [`Auth`] exists only if every file that its configuration names was read to its last line: what cannot be read
@@ -11,6 +12,7 @@
 //! 2. It does not change; a reload makes another one.
 
 pub mod acl;
+pub mod file;
 pub mod password;
 
 use crate::config::{Config, Warning};

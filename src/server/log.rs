@@ -85,7 +85,18 @@ impl std::error::Error for LogError {}
 pub fn install(settings: Log) -> Result<Logging, LogError> {
     let logging = Logging::new(settings, Path::new(SYSLOG_PATH))?;
     logging.install()?;
+    tell_panics(Arc::clone(&logging.shared));
     Ok(logging)
+}
+
+/// Has a panic in the log, too, where it is found when there is no terminal, and nothing lost that was logged before.
+fn tell_panics(shared: Arc<Shared>) {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        ::log::error!("Error: This is a fault of the broker: {panic}.");
+        shared.finish();
+    }));
 }
 
 impl Logging {
@@ -161,7 +172,7 @@ impl Logging {
         self.shared.finish();
     }
 
-    /// Moves the lines that are to be published into `lines`: topics below `$SYS/broker/log/`, and texts.
+    /// Moves the lines that are to be published into `lines`: their topics and texts.
     ///
     /// Publishing must not make new lines to publish for ever: what this thread logs while it holds what is returned is
     /// not put into the queue.
@@ -169,7 +180,7 @@ impl Logging {
         let lost = self.shared.topics.take(lines);
         if lost > 0 {
             let settings = &self.shared.read().settings;
-            lines.push((topics::suffix(LogTypes::WARNING), lost_line(settings, lost)));
+            lines.push((topics::topic(LogTypes::WARNING), lost_line(settings, lost)));
         }
         TopicsMuted::new()
     }
@@ -212,7 +223,8 @@ impl Logging {
                 Some(shared) => shared.read().settings.clone(),
                 None => Log::default(),
             };
-            destination.frame(LogTypes::WARNING, &lost_line(&settings, lost))
+            let line = lost_line(&settings, lost);
+            destination.frame(LogTypes::WARNING, &line).into_owned()
         };
         Sink::open(destination, Box::new(lost_line))
     }
@@ -685,8 +697,14 @@ mod tests {
         let muted = logging.take_topic_lines(&mut lines);
         notice(&logging, "of the publishing");
         drop(muted);
-        let line = |suffix, text: &str| (suffix, text.to_owned());
-        assert_eq!(lines, [line("E", "error"), line("M/subscribe", "s")]);
+        let line = |topic, text: &str| (topic, text.to_owned());
+        assert_eq!(
+            lines,
+            [
+                line("$SYS/broker/log/E", "error"),
+                line("$SYS/broker/log/M/subscribe", "s")
+            ]
+        );
         assert!(!logging.has_topic_lines());
         let text = "x".repeat(900);
         for _ in 0..1000 {
@@ -694,9 +712,9 @@ mod tests {
         }
         lines.clear();
         drop(logging.take_topic_lines(&mut lines));
-        let (suffix, last) = lines.last().expect("there are many");
+        let (topic, last) = lines.last().expect("there are many");
         let lost = 1000 - (lines.len() - 1);
-        assert_eq!(*suffix, "W");
+        assert_eq!(*topic, "$SYS/broker/log/W");
         assert!(
             last.starts_with(&format!("Warning: {lost} log lines were lost")),
             "{last}"

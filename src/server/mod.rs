@@ -3,6 +3,7 @@
 //! 1. Everything happens in turns of the one loop (`event_loop`); nothing in it waits but the poller.
 //! 2. What a turn calls "now" is read once, after the poller returned.
 
+pub mod daemon;
 mod event_loop;
 pub mod log;
 pub mod memory;

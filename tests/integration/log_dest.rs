@@ -1,8 +1,13 @@
 //! Where log lines go, and that nobody waits for them.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
-use std::time::Instant;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
 
 use crate::harness::*;
 
@@ -51,8 +56,8 @@ fn a_log_that_is_read_again() {
     flood(&broker);
     let pipe = File::open(broker.dir().join("pipe")).expect("the shell made it");
     let mut lines = BufReader::new(pipe).lines().map(|line| line.expect("text"));
-    let starting = lines.next().expect("the broker holds the pipe open");
-    assert!(starting.starts_with("mosquitto version "), "{starting}");
+    let starting = lines.find(|line| line.starts_with("mosquitto version "));
+    assert!(starting.is_some_and(|line| line.ends_with(" starting")));
     let lost = lines
         .find_map(|line| Some(line.strip_prefix("Warning: ")?.to_owned()))
         .expect("the broker holds the pipe open");
@@ -86,11 +91,100 @@ fn the_last_line_is_written() {
     client.fence();
     // The directory goes with the broker: another name for the file outlives it.
     let kept = dir.with_extension("err");
-    std::fs::hard_link(dir.join("err"), &kept).expect("the shell made it");
+    fs::hard_link(dir.join("err"), &kept).expect("the shell made it");
     assert!(broker.stop().success());
-    let text = std::fs::read_to_string(&kept).expect("it is there");
-    std::fs::remove_file(&kept).expect("it is there");
+    let text = fs::read_to_string(&kept).expect("it is there");
+    fs::remove_file(&kept).expect("it is there");
     let last = text.lines().last().unwrap_or_default();
     assert!(last.ends_with(" terminating"), "{last}");
     assert!(text.lines().filter(|line| line.contains("PUBLISH")).count() >= 500);
+}
+
+/// A directory that the broker can write to whoever it becomes.
+const OPEN_DIR: &str = "chmod 777 '{dir}'; exec \"$@\"";
+
+/// Waits until the file has a line with `text`.
+#[track_caller]
+fn wait_for_line(file: &Path, text: &str) {
+    let start = Instant::now();
+    loop {
+        let found = fs::read_to_string(file).unwrap_or_default();
+        if found.lines().any(|line| line.contains(text)) {
+            return;
+        }
+        assert!(start.elapsed() < DEADLINE, "no {text:?} in\n{found}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn a_file_that_is_rotated() {
+    let settings = ["log_dest file {dir}/log", "log_dest stderr"];
+    let broker = Broker::start_in_shell(OPEN_DIR, &settings);
+    let file = broker.dir().join("log");
+    wait_for_line(&file, " running");
+    let mode = fs::metadata(&file).expect("it is there").mode();
+    assert_eq!(mode & 0o777, 0o600, "it is for nobody else to read");
+    let mut client = broker.connect_v5("client");
+    let pid = broker.pid();
+    let reopen = || {
+        // SIGRTMIN, as the C library counts.
+        let status = Command::new("kill")
+            .args(["-34", &pid.to_string()])
+            .status();
+        assert!(status.expect("there is a kill").success());
+    };
+    for (round, by_hangup) in [true, false].into_iter().enumerate() {
+        let rotated = broker.dir().join(format!("log.{round}"));
+        fs::rename(&file, &rotated).expect("it is there");
+        // Until it is told, the broker goes on where it was.
+        client.send(publish(&format!("before/{round}"), "x"));
+        wait_for_line(&rotated, &format!("before/{round}"));
+        if by_hangup {
+            broker.signal(Signal::HUP);
+        } else {
+            reopen();
+        }
+        let start = Instant::now();
+        while !file.exists() && start.elapsed() < DEADLINE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        client.send(publish(&format!("after/{round}"), "x"));
+        wait_for_line(&file, &format!("after/{round}"));
+    }
+    // What cannot be opened again is told, and the old file goes on.
+    let rotated = broker.dir().join("log.2");
+    fs::rename(&file, &rotated).expect("it is there");
+    fs::create_dir(&file).expect("the directory is ours");
+    reopen();
+    let line = broker.wait_for_log("Error: Unable to open log file");
+    assert!(line.contains("Is a directory"), "{line}");
+    wait_for_line(&rotated, "Error: Unable to open log file");
+    client.fence();
+}
+
+/// What is logged can be subscribed to, without being an occasion to log more.
+#[test]
+fn topics() {
+    let broker = Broker::start(&["log_dest topic", "log_dest stderr", "log_timestamp false"]);
+    let mut client = broker.connect_v5("watching");
+    client.subscribe("$SYS/broker/log/#", 0);
+    let mut next = |suffix: &str, text: &str| {
+        let topic = format!("$SYS/broker/log/{suffix}");
+        loop {
+            let packet = client.expect_publish();
+            if packet.topic == topic && String::from_utf8_lossy(&packet.payload).contains(text) {
+                return;
+            }
+            assert!(!packet.topic.ends_with("/D"), "nothing for developers");
+        }
+    };
+    let mut other = broker.connect_v5("other");
+    next("N", "New client connected from");
+    other.subscribe("a", 0);
+    next("M/subscribe", "other 0 a");
+    other.send(unsubscribe(9, &["a"]));
+    next("M/unsubscribe", "other a");
+    other.send(disconnect());
+    next("N", "Client other ");
 }

@@ -1,9 +1,10 @@
 //! What takes lines in the end: a stream, a file, the syslog daemon.
 //!
-//! It knows how bytes leave the process, and may wait for as long as the other side likes: who calls it has the time. It
-//! does not know why a line is written.
+//! It knows how bytes leave the process, and may wait for as long as the other side likes: who calls it has the time.
+//! It does not know why a line is written.
 //! 1. After an error the caller knows how many bytes were taken, so that no part of a line comes twice.
 
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
@@ -53,15 +54,15 @@ impl fmt::Display for Destination {
 
 impl Destination {
     /// What the line `text` is here, without a line end.
-    pub fn frame(&self, kind: LogTypes, text: &str) -> String {
+    pub fn frame<'a>(&self, kind: LogTypes, text: &'a str) -> Cow<'a, str> {
         match self {
             Destination::Syslog { facility, .. } => {
                 let time = local_time("%b %e %H:%M:%S", &Zoned::now());
                 let priority = (facility << 3) | severity(kind);
                 let pid = std::process::id();
-                format!("<{priority}>{time} {IDENT}[{pid}]: {text}")
+                Cow::Owned(format!("<{priority}>{time} {IDENT}[{pid}]: {text}"))
             }
-            _ => text.to_owned(),
+            Destination::Stdout | Destination::Stderr | Destination::File(_) => Cow::Borrowed(text),
         }
     }
 

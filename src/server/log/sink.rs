@@ -2,8 +2,8 @@
 //!
 //! It knows waiting, failing and losing. It does not know which lines there are.
 //! 1. [`Sink::push`] never waits for the destination: its lock is held for a copy, never for a write.
-//! 2. [`QUEUE_BYTES_MAX`] bytes wait at most, and as many again are being written. Past that lines are lost and counted;
-//!    once some are, more are, until the thread takes what waits: what is missing is missing in one place.
+//! 2. [`QUEUE_BYTES_MAX`] bytes wait at most, and as many again are being written. Past that lines are lost and
+//!    counted; once some are, more are, until the thread takes what waits: what is missing is missing in one place.
 //! 3. A destination that fails keeps what waits and is tried again, ever less often, until it takes it.
 //! 4. What is said about a failure is said once, and the line goes to every destination.
 
@@ -76,7 +76,8 @@ struct Batch {
 type LostLine = Box<dyn Fn(&Destination, u64) -> String + Send>;
 
 impl Sink {
-    /// Opens `destination` and starts the thread that writes to it; `lost_line` is asked for the words about lost lines.
+    /// Opens `destination` and starts the thread that writes to it; `lost_line` is asked for the words about lost
+    /// lines.
     ///
     /// # Errors
     /// Where the destination cannot be opened, or the thread not be started.
@@ -157,7 +158,8 @@ impl Sink {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for work and moves it into `batch`, whose memory the queue goes on with. `false` means that none will come.
+    /// Waits for work and moves it into `batch`, whose memory the queue goes on with. `false` means that none will
+    /// come.
     fn take(&self, batch: &mut Batch) -> bool {
         batch.lines.clear();
         batch.lines.shrink_to(QUEUE_BYTES_KEPT);

@@ -40,15 +40,15 @@ impl Drop for TopicsMuted {
     }
 }
 
-/// The topic of a type of line below `$SYS/broker/log/`.
-pub fn suffix(kind: LogTypes) -> &'static str {
+/// The topic of a type of line.
+pub fn topic(kind: LogTypes) -> &'static str {
     match kind {
-        LogTypes::ERROR => "E",
-        LogTypes::WARNING => "W",
-        LogTypes::NOTICE => "N",
-        LogTypes::SUBSCRIBE => "M/subscribe",
-        LogTypes::UNSUBSCRIBE => "M/unsubscribe",
-        _ => "I",
+        LogTypes::ERROR => "$SYS/broker/log/E",
+        LogTypes::WARNING => "$SYS/broker/log/W",
+        LogTypes::NOTICE => "$SYS/broker/log/N",
+        LogTypes::SUBSCRIBE => "$SYS/broker/log/M/subscribe",
+        LogTypes::UNSUBSCRIBE => "$SYS/broker/log/M/unsubscribe",
+        _ => "$SYS/broker/log/I",
     }
 }
 
@@ -77,7 +77,7 @@ impl Topics {
             return;
         }
         queue.bytes += text.len();
-        queue.lines.push((suffix(kind), text.to_owned()));
+        queue.lines.push((topic(kind), text.to_owned()));
     }
 
     /// Moves the lines into `lines`; how many were lost behind them.
@@ -123,8 +123,13 @@ mod tests {
         ] {
             topics.push(kind, "text");
             assert_eq!(topics.is_empty(), expected.is_none());
-            let expected = expected.map(|suffix| (suffix, "text".to_owned()));
-            assert_eq!(taken(&topics), (expected.into_iter().collect(), 0));
+            let (lines, lost) = taken(&topics);
+            assert_eq!(lost, 0);
+            let found = lines.first().map(|(topic, text)| {
+                assert_eq!(text, "text");
+                topic.strip_prefix("$SYS/broker/log/").expect("all have it")
+            });
+            assert_eq!(found, expected);
             assert!(topics.is_empty());
         }
     }

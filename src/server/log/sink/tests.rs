@@ -14,7 +14,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 
 fn open(destination: Destination) -> Arc<Sink> {
     let lost_line = |destination: &Destination, lost| {
-        destination.frame(LogTypes::WARNING, &format!("lost {lost}"))
+        let line = format!("lost {lost}");
+        destination.frame(LogTypes::WARNING, &line).into_owned()
     };
     Sink::open(destination, Box::new(lost_line)).expect("it can be opened")
 }
