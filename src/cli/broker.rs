@@ -8,18 +8,16 @@ use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode};
 
 use getopts::{Fail, Options};
 
 use super::{EXIT_FAILED, EXIT_USAGE};
 use crate::config::{Config, Log, Overrides, Severity};
+use crate::server::daemon::background::{self, Start};
 
 /// As many `-p` as Mosquitto takes.
 const PORTS_MAX: usize = 10;
-
-/// Set for the process in the background, which leaves its caller's session.
-const BACKGROUND: &str = "MIDGE_BACKGROUND";
 
 /// What the arguments ask for.
 #[derive(Debug, PartialEq, Eq)]
@@ -112,7 +110,7 @@ fn run(called: &OsStr, run: Run) -> ExitCode {
     if run.daemon {
         return into_background(called, &again);
     }
-    if std::env::var_os(BACKGROUND).is_some() {
+    if background::is_here() {
         // It fails only for one who leads a process group already, and so has no terminal to lose.
         let _ = rustix::process::setsid();
     }
@@ -128,17 +126,17 @@ fn start(config: Config) -> ExitCode {
 /// A second process instead of fork(2): it has the same effect for the caller, and is sound with threads.
 fn into_background(called: &OsStr, arguments: &[OsString]) -> ExitCode {
     let started = std::env::current_exe().and_then(|program| {
-        Command::new(program)
-            .arg0(called)
-            .args(arguments)
-            .env(BACKGROUND, "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
+        let mut command = Command::new(program);
+        command.arg0(called).args(arguments);
+        background::start(command)
     });
     match started {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(Start::Done) => ExitCode::SUCCESS,
+        Ok(Start::Failed(told, status)) => {
+            let _ = std::io::stderr().lock().write_all(&told);
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            ExitCode::from(code.unwrap_or(EXIT_FAILED))
+        }
         Err(error) => {
             complain(&format!(
                 "Error: Unable to go into the background: {error}."

@@ -296,6 +296,7 @@ impl Server {
 
     /// Says good-bye to everybody.
     fn stop(&mut self) {
+        self.process.stopping();
         let now = self.clock.now();
         self.broker.shut_down(now);
         self.flush(now);

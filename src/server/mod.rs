@@ -25,6 +25,7 @@ use crate::buffer::ConnectionKey;
 use crate::config::{Config, Listener, Severity, SocketDomain, Warning, log_target, system_reason};
 use crate::net::{self, ListenerSpec, Net, NetError, TlsContext};
 
+use self::daemon::{Process, background};
 use self::log::{LogError, Logging};
 use self::reload::{Files, FilesError, Progress};
 use self::workers::Workers;
@@ -93,19 +94,22 @@ impl std::error::Error for StartError {}
 
 /// Runs the broker that `config` describes until a signal ends it.
 pub fn run(config: Config) -> ExitCode {
+    let process = match Process::settle(config.pid_file.as_deref(), config.user.as_deref()) {
+        Ok(process) => process,
+        Err(error) => return fail_before_the_log(&error),
+    };
     let logging = match self::log::install(config.log.clone()) {
         Ok(logging) => Some(Rc::new(logging)),
         // It gets the lines.
         Err(LogError::Installed) => None,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return fail_before_the_log(&error),
     };
+    process.tell();
     ::log::info!(target: INFORMATION, "mosquitto version {VERSION} starting");
     tell_config(&config);
     let result = Server::start(config, logging.clone()).and_then(|mut server| {
         ::log::info!(target: INFORMATION, "mosquitto version {VERSION} running");
+        server.process = process;
         server.process.ready();
         server.run().map_err(StartError::System)
     });
@@ -116,9 +120,18 @@ pub fn run(config: Config) -> ExitCode {
         }
         Err(error) => {
             log_lines(&error);
+            background::tell_failed(&error.to_string());
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// Says on standard error, in the form of the log, why there is none, and to who started this in the background.
+fn fail_before_the_log(error: &dyn fmt::Display) -> ExitCode {
+    let _logging = self::log::install(crate::config::Log::default());
+    log_lines(error);
+    background::tell_failed(&error.to_string());
+    ExitCode::FAILURE
 }
 
 /// Checks everything that a start would, without opening a listener.
@@ -270,16 +283,4 @@ fn listener_spec(
 /// Connections as the sockets count them.
 fn connections(max: std::num::NonZeroUsize) -> u32 {
     u32::try_from(max.get()).unwrap_or(u32::MAX)
-}
-
-/// Provisional
-#[derive(Default)]
-struct Process;
-impl Process {
-    fn alive(&mut self, _: Time) {}
-    fn next_alive(&self) -> Option<Time> {
-        None
-    }
-    fn ready(&self) {}
-    fn reloading(&self) {}
 }
