@@ -19,17 +19,14 @@ mod trie;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+
+use std::path::Path;
 use std::sync::Arc;
 
 use self::trie::{Access, Names, Trie};
-use crate::config::{Place, Severity, Warning, system_reason};
+use super::file::{self, FileError};
+use crate::config::{Place, Severity, Warning};
 use crate::mqtt::topic;
-
-/// The largest file that is read, in bytes: some millions of rules, and an end for a file that has none.
-pub const FILE_BYTES_MAX: usize = 128 << 20;
 
 /// How much of a word that should not be there is shown, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 40;
@@ -42,6 +39,7 @@ pub struct Acl {
     patterns: List,
     rules: usize,
     warnings: Vec<Warning>,
+    file_warnings: Vec<String>,
 }
 
 /// Rules that are asked together: where they start in the trie, and all that any of them says.
@@ -65,15 +63,10 @@ impl Acl {
     /// # Errors
     /// The file cannot be read, or its first bad line.
     pub fn load(path: &Path) -> Result<Acl, AclError> {
-        let open = |error| AclError::Open {
-            path: path.to_owned(),
-            error,
-        };
-        let mut text = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut text))
-            .map_err(open)?;
-        Acl::parse(path, &text)
+        let (text, warnings) = file::read(path).map_err(AclError::Unreadable)?;
+        let mut acl = Acl::parse(path, &text)?;
+        acl.file_warnings = warnings;
+        Ok(acl)
     }
 
     /// Compiles `text` as the content of the file at `path`.
@@ -81,9 +74,6 @@ impl Acl {
     /// The first bad line.
     pub fn parse(path: &Path, text: &[u8]) -> Result<Acl, AclError> {
         let file: Arc<str> = path.to_string_lossy().into();
-        if text.len() > FILE_BYTES_MAX {
-            return Err(AclError::TooLarge { file });
-        }
         let mut trie = Trie::new();
         let mut acl = Acl {
             anonymous: List::new(&mut trie),
@@ -92,6 +82,7 @@ impl Acl {
             users: HashMap::new(),
             rules: 0,
             warnings: Vec::new(),
+            file_warnings: Vec::new(),
         };
         let mut user = None;
         for (line, number) in text.split(|byte| *byte == b'\n').zip(1..) {
@@ -118,7 +109,12 @@ impl Acl {
         Ok(acl)
     }
 
-    /// What the operator should know about the file.
+    /// What the operator should know about who else can reach the file.
+    pub fn file_warnings(&self) -> &[String] {
+        &self.file_warnings
+    }
+
+    /// What the operator should know about the rules.
     pub fn warnings(&self) -> &[Warning] {
         &self.warnings
     }
@@ -336,17 +332,7 @@ fn shown(word: &str) -> String {
 #[derive(Debug)]
 pub enum AclError {
     /// The file could not be read.
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// The file is larger than [`FILE_BYTES_MAX`].
-    TooLarge {
-        /// The file.
-        file: Arc<str>,
-    },
+    Unreadable(FileError),
     /// A line is wrong.
     At {
         /// The line.
@@ -376,15 +362,11 @@ pub enum AclProblem {
 impl fmt::Display for AclError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            AclError::Open { path, error } => write!(
+            AclError::Unreadable(FileError { path, reason }) => write!(
                 f,
-                "Error: Unable to open acl_file \"{}\".\n{}",
-                path.display(),
-                system_reason(error)
-            ),
-            AclError::TooLarge { file } => write!(
-                f,
-                "Error: The acl_file \"{file}\" is too large.\nExpected: at most {FILE_BYTES_MAX} bytes."
+                "Error: Unable to open acl_file \"{}\".
+Expected: a file that can be read; found: {reason}.",
+                path.display()
             ),
             AclError::At { place, problem } => {
                 let file = &place.file;
@@ -441,8 +423,8 @@ impl AclProblem {
 impl std::error::Error for AclError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            AclError::Open { error, .. } => Some(error),
-            AclError::TooLarge { .. } | AclError::At { .. } => None,
+            AclError::Unreadable(error) => Some(error),
+            AclError::At { .. } => None,
         }
     }
 }

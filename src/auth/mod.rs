@@ -15,7 +15,7 @@ pub mod acl;
 pub mod file;
 pub mod password;
 
-use crate::config::{Config, Warning};
+use crate::config::Config;
 use acl::{Acl, AclError};
 use password::{PasswordFile, PasswordFileError};
 use std::collections::HashMap;
@@ -27,6 +27,8 @@ use std::sync::Arc;
 #[derive(Debug, Default)]
 pub struct Auth {
     doors: Vec<Door>,
+    /// Each password file once.
+    password_files: Vec<Arc<PasswordFile>>,
     /// Each ACL file once.
     acls: Vec<Arc<Acl>>,
 }
@@ -63,8 +65,8 @@ impl AuthError {
     pub fn is_unreadable(&self) -> bool {
         matches!(
             self,
-            AuthError::Passwords(PasswordFileError::Open { .. })
-                | AuthError::Acl(AclError::Open { .. })
+            AuthError::Passwords(PasswordFileError::Unreadable(_))
+                | AuthError::Acl(AclError::Unreadable(_))
         )
     }
 }
@@ -90,8 +92,11 @@ impl Auth {
                 acl: acl.transpose()?,
             });
         }
-        let acls = acl_files.into_values().collect();
-        Ok(Auth { doors, acls })
+        Ok(Auth {
+            doors,
+            password_files: password_files.into_values().collect(),
+            acls: acl_files.into_values().collect(),
+        })
     }
 
     /// The passwords that are asked for at the listener with this index.
@@ -105,8 +110,12 @@ impl Auth {
     }
 
     /// What the operator should know about the files.
-    pub fn warnings(&self) -> impl Iterator<Item = &Warning> {
-        self.acls.iter().flat_map(|acl| acl.warnings())
+    pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
+        let passwords = self.password_files.iter().flat_map(|it| it.warnings());
+        let acls = self.acls.iter();
+        let files = passwords.chain(acls.clone().flat_map(|acl| acl.file_warnings()));
+        let rules = acls.flat_map(|acl| acl.warnings());
+        files.cloned().chain(rules.map(ToString::to_string))
     }
 
     /// Whether any listener has rules.

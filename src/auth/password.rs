@@ -19,8 +19,7 @@ pub mod hash;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read};
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -28,10 +27,8 @@ use aws_lc_rs::{hmac, rand};
 
 pub use hash::{HashError, HashFailed, Kind, PasswordHash};
 
-use crate::config::system_reason;
+use super::file::{self, FileError};
 
-/// A password file, at most: millions of users. What is larger is another file.
-const FILE_BYTES_MAX: u64 = 1 << 30;
 /// A user name, at most: what a CONNECT can hold.
 pub const USER_NAME_BYTES_MAX: usize = 65_535;
 
@@ -40,27 +37,23 @@ pub struct PasswordFile {
     users: HashMap<Box<str>, Arc<PasswordHash>>,
     /// For everybody else.
     decoy: Arc<PasswordHash>,
+    warnings: Vec<String>,
 }
 
 impl PasswordFile {
+    /// What the operator should know about who else can reach the file.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
     /// Reads the file at `path`. An empty file is a good one, and admits nobody.
     /// # Errors
     /// The file cannot be read, or the first line that is wrong.
     pub fn load(path: &Path) -> Result<PasswordFile, PasswordFileError> {
-        let open = |error| PasswordFileError::Open {
-            path: path.to_owned(),
-            error,
-        };
-        let mut text = Vec::new();
-        File::open(path)
-            .and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut text))
-            .map_err(open)?;
-        if text.len() as u64 > FILE_BYTES_MAX {
-            return Err(PasswordFileError::TooLarge {
-                path: path.to_owned(),
-            });
-        }
-        PasswordFile::parse(path, &text)
+        let (text, warnings) = file::read(path).map_err(PasswordFileError::Unreadable)?;
+        let mut passwords = PasswordFile::parse(path, &text)?;
+        passwords.warnings = warnings;
+        Ok(passwords)
     }
 
     /// Reads what a file holds; errors name `path`.
@@ -97,6 +90,7 @@ impl PasswordFile {
         Ok(PasswordFile {
             users,
             decoy: Arc::new(decoy),
+            warnings: Vec::new(),
         })
     }
 
@@ -399,17 +393,7 @@ impl Problem {
 #[derive(Debug)]
 pub enum PasswordFileError {
     /// It could not be read.
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        error: io::Error,
-    },
-    /// It is too large for a password file.
-    TooLarge {
-        /// The file.
-        path: PathBuf,
-    },
+    Unreadable(FileError),
     /// A line is wrong.
     At {
         /// The file.
@@ -424,15 +408,10 @@ pub enum PasswordFileError {
 impl fmt::Display for PasswordFileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            PasswordFileError::Open { path, error } => write!(
+            PasswordFileError::Unreadable(FileError { path, reason }) => write!(
                 f,
-                "Error: Unable to open pwfile \"{}\".\n{}",
-                path.display(),
-                system_reason(error)
-            ),
-            PasswordFileError::TooLarge { path } => write!(
-                f,
-                "Error: Unable to read pwfile \"{}\".\nExpected: at most {FILE_BYTES_MAX} bytes.",
+                "Error: Unable to open pwfile \"{}\".
+Expected: a file that can be read; found: {reason}.",
                 path.display()
             ),
             PasswordFileError::At {
@@ -452,8 +431,8 @@ impl fmt::Display for PasswordFileError {
 impl std::error::Error for PasswordFileError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            PasswordFileError::Open { error, .. } => Some(error),
-            PasswordFileError::TooLarge { .. } | PasswordFileError::At { .. } => None,
+            PasswordFileError::Unreadable(error) => Some(error),
+            PasswordFileError::At { .. } => None,
         }
     }
 }

@@ -104,8 +104,17 @@ fn run(called: &OsStr, run: Run) -> ExitCode {
                 Severity::Warning => complain(&warning.to_string()),
             }
         }
-        print("Configuration file is OK.\n");
-        return ExitCode::SUCCESS;
+        return match crate::server::check(&config) {
+            Ok(warnings) => {
+                warnings.iter().for_each(|warning| complain(warning));
+                print("Configuration file is OK.\n");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                complain(&error.to_string());
+                ExitCode::from(EXIT_USAGE)
+            }
+        };
     }
     if run.daemon {
         return into_background(called, &again);

@@ -134,15 +134,12 @@ fn fail_before_the_log(error: &dyn fmt::Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Checks everything that a start would, without opening a listener.
+/// Reads every file that a start would, and opens no listener; what the operator should know about them.
 /// # Errors
 /// What is wrong, as the log would say it.
-pub fn check(config: &Config) -> Result<(), StartError> {
+pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     let files = Files::read(config).map_err(StartError::Files)?;
-    for warning in files.warnings() {
-        eprintln!("{warning}");
-    }
-    Ok(())
+    Ok(files.warnings().collect())
 }
 
 /// Logs an error that has several lines.

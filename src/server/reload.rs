@@ -43,8 +43,7 @@ impl Files {
     /// What the operator should know about them.
     pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
         let tls = self.tls.iter().flatten().flat_map(|tls| tls.warnings());
-        let auth = self.auth.warnings().map(ToString::to_string);
-        auth.chain(tls.cloned())
+        self.auth.warnings().chain(tls.cloned())
     }
 }
 

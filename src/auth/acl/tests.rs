@@ -191,7 +191,7 @@ fn files_that_cannot_be_read() {
     );
     assert!(matches!(
         Acl::load(directory.path()),
-        Err(AclError::Open { .. })
+        Err(AclError::Unreadable(_))
     ));
     let there = directory.path().join("there");
     std::fs::write(&there, "topic a\n").expect("a file");
