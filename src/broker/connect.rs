@@ -8,7 +8,7 @@ use super::authenticate::Authenticated;
 use super::client::{Client, ClientKey, Link, Password, Peer};
 use super::deliver::begin_resending;
 use super::ending::{Ending, patience};
-use super::principal::Principal;
+use super::principal::{Claim, Principal};
 use super::publish::mount_topic;
 use super::session::SessionExpiry;
 use super::timers::Time;
@@ -249,7 +249,9 @@ impl Broker {
         match self.clients.find(&client_id) {
             Some(old) => {
                 let owner = self.clients[old].session.principal.as_ref();
-                if let Some(owner) = owner.filter(|owner| !owner.yields_to(&principal)) {
+                let is_refused =
+                    |owner: &&Rc<Principal>| owner.session_for(&principal) == Claim::Refused;
+                if let Some(owner) = owner.filter(is_refused) {
                     let owner = owner.user_name.as_deref().unwrap_or_default();
                     log::info!(
                         target: NOTICE,
@@ -330,7 +332,12 @@ impl Broker {
         clean_start: bool,
         now: Time,
     ) -> (ClientKey, bool) {
-        let (key, session_present) = self.find_session(key, &principal.client_id, clean_start, now);
+        let old = self.clients.find(&principal.client_id);
+        let owner = old.and_then(|old| self.clients[old].session.principal.as_ref());
+        let is_discarded =
+            owner.is_some_and(|owner| owner.session_for(&principal) == Claim::Discarded);
+        let (key, session_present) =
+            self.find_session(key, &principal.client_id, clean_start || is_discarded, now);
         let session = &mut self.clients[key].session;
         session.principal = Some(Rc::new(principal));
         if session_present && self.restricts {

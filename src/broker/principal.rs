@@ -66,6 +66,17 @@ impl Proof {
     }
 }
 
+/// What becomes of a session when somebody comes under its Client Identifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It is theirs.
+    Resumed,
+    /// Its owner is gone for good: it ends, and they begin a new one.
+    Discarded,
+    /// It is its owner's.
+    Refused,
+}
+
 /// Who a CONNECT came from.
 #[derive(Debug)]
 pub struct Principal {
@@ -147,14 +158,37 @@ impl Principal {
         self.may(|rights| rights.may_subscribe(filter))
     }
 
-    /// Whether `other` may act on a session of theirs: a name that was proven belongs to whoever proves it again, as long
-    /// as the password file still has it.
-    pub fn yields_to(&self, other: &Principal) -> bool {
-        if !self.proof.is_some() {
-            return true;
+    /// What becomes of their session when `other` comes under the same Client Identifier. A name that was proven belongs to
+    /// whoever proves it again, for as long as it could be.
+    pub fn session_for(&self, other: &Principal) -> Claim {
+        if !self.proof.is_some() || self.is_proven_again_by(other) {
+            Claim::Resumed
+        } else if self.is_known() {
+            Claim::Refused
+        } else {
+            Claim::Discarded
         }
-        let is_same = other.proof.is_some() && self.user_name == other.user_name;
-        is_same || !self.is_known()
+    }
+
+    /// Whether `other` has proven to be the same user. A name is one user's within one password file; certificates are the
+    /// operator's word for a name, wherever they are shown.
+    fn is_proven_again_by(&self, other: &Principal) -> bool {
+        if !other.proof.is_some() || self.user_name != other.user_name {
+            return false;
+        }
+        match (&self.proof, &other.proof) {
+            (Proof::Password(_), Proof::Password(_)) => {
+                let auth = self.authority.auth();
+                match (
+                    auth.passwords(self.listener),
+                    auth.passwords(other.listener),
+                ) {
+                    (Some(own), Some(others)) => Arc::ptr_eq(own, others),
+                    _ => false,
+                }
+            }
+            _ => true,
+        }
     }
 
     /// Whether the name could still be proven: its line is in the password file, or certificates prove it.

@@ -700,3 +700,41 @@ fn issue_3551_a_removed_user_owns_nothing() {
     assert!(!bar.connack.session_present);
     bar.fence();
 }
+
+/// What was kept for an owner who is no more is nobody's: whoever comes begins anew, whatever they ask for.
+#[test]
+fn issue_3551_a_removed_users_messages_are_nobodys() {
+    let (broker, owner) = owned_session(Version::V5);
+    owner.leave();
+    let mut publisher = broker.connect_with(Version::V5, user("publisher", "bar"));
+    publisher.publish(&publish("a", "for foo").qos(1).packet_id(1));
+    let (_, others) = PASSWORDS.split_once("bar:").expect("it is there");
+    broker.write("passwords", &format!("bar:{others}"));
+    broker.reload();
+    let mut bar = broker.connect_with(Version::V5, user("shared", "bar").persistent());
+    assert!(!bar.connack.session_present);
+    publisher.publish(&publish("a", "for nobody").packet_id(2).qos(1));
+    bar.fence();
+}
+
+/// A name in one password file is not the same name in another.
+#[test]
+fn issue_3551_a_name_belongs_to_its_password_file() {
+    let port = free_port();
+    let second = format!("listener {port} 127.0.0.1");
+    let lines = [
+        "per_listener_settings true",
+        "listener {port} 127.0.0.1",
+        "password_file {dir}/passwords",
+        "allow_anonymous false",
+        &second,
+        "password_file {dir}/others",
+    ];
+    let files = [("passwords", PASSWORDS), ("others", PASSWORDS)];
+    let broker = Broker::start_with(&lines, &files);
+    let mut owner = broker.connect_with(Version::V5, user("shared", "foo").persistent());
+    let other_door = SocketAddr::from(([127, 0, 0, 1], port));
+    let reason = answer(other_door, Version::V5, &user("shared", "foo"));
+    assert_eq!(reason, identifier_rejected(Version::V5));
+    owner.fence();
+}

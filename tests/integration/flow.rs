@@ -340,9 +340,10 @@ fn max_queued_messages() {
     let mut slow = resume(&broker, Version::V5, "slow");
     receive_numbers(&mut slow, 0..10);
     slow.fence();
-    assert_eq!(broker.log_text().matches(DROPPING).count(), 1);
     publish_numbers(&mut publisher, 1, 15..17);
     receive_numbers(&mut slow, 15..17);
+    broker.wait_for_log(DROPPING);
+    assert_eq!(broker.log_text().matches(DROPPING).count(), 1);
 }
 
 /// For a connected client the queue begins behind the window.
