@@ -22,4 +22,5 @@ mod session;
 mod statements;
 mod subscribe;
 mod sys;
+mod tls;
 mod will;
