@@ -28,4 +28,5 @@ mod session;
 mod statements;
 mod subscribe;
 mod sys;
+mod tls;
 mod will;
