@@ -103,11 +103,17 @@ fn incompatible(reason: &PeerIncompatible) -> String {
         | PeerIncompatible::SupportedVersionsExtensionRequired => {
             "no TLS version in common".to_owned()
         }
+        // What is older than TLS 1.2 does not know of this extension.
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired => {
+            "no TLS version in common: the client's is older than TLS 1.2".to_owned()
+        }
+        // Also a client whose suites are all without ECDHE, which is all that we have.
         PeerIncompatible::NoKxGroupsInCommon
         | PeerIncompatible::NamedGroupsExtensionRequired
-        | PeerIncompatible::KeyShareExtensionRequired => "no key exchange in common".to_owned(),
-        PeerIncompatible::NoSignatureSchemesInCommon
-        | PeerIncompatible::SignatureAlgorithmsExtensionRequired => {
+        | PeerIncompatible::KeyShareExtensionRequired => {
+            "no key exchange in common: the client offers none of our curves, or no cipher suite with ECDHE".to_owned()
+        }
+        PeerIncompatible::NoSignatureSchemesInCommon => {
             "no signature algorithm in common: the client cannot check the kind of key in certfile"
                 .to_owned()
         }

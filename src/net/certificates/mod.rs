@@ -173,6 +173,15 @@ impl TlsContext {
         .map_err(TlsError::Name)
     }
 
+    /// Whether `other` judges every client's certificate as this one does: then a reload need not look at those that
+    /// are connected, which takes about a tenth of a millisecond for each.
+    pub fn lets_in_the_same(&self, other: &TlsContext) -> bool {
+        match (&self.verifier, &other.verifier) {
+            (Some(one), Some(other)) => one.lets_in_the_same(other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     /// Whether a chain that was accepted before would be now: for the clients of an older context after a reload, and
     /// for those that resumed a session, whose certificate no handshake looks at.
     /// # Errors

@@ -118,7 +118,7 @@ impl Lab {
     }
 
     /// Whether OpenSSL lets the client `name` in, which sends these along, by the authorities in `trusted.crt`.
-    fn openssl_accepts(&self, name: &str, sent: &[&str], ignores_dates: bool) -> bool {
+    fn openssl_accepts(&self, name: &str, sent: &[&str], more: &str) -> bool {
         let mut command = Command::new("openssl");
         command.args([
             "verify",
@@ -132,9 +132,7 @@ impl Lab {
         for sent in sent {
             command.args(["-untrusted", &format!("{sent}.crt")]);
         }
-        if ignores_dates {
-            command.arg("-no_check_time");
-        }
+        command.args(more.split_whitespace());
         let output = command
             .arg(format!("{name}.crt"))
             .current_dir(self.dir.path())
@@ -781,13 +779,17 @@ fn chains_that_are_accepted_and_refused() {
             if !["ed448", "c34"].contains(name) {
                 assert_eq!(
                     found.is_empty(),
-                    lab.openssl_accepts(name, sent, ignores_dates),
+                    lab.openssl_accepts(
+                        name,
+                        sent,
+                        if ignores_dates { "-no_check_time" } else { "" }
+                    ),
                     "{case}"
                 );
             }
         }
     }
-    assert!(lab.openssl_accepts("self", &[], false) && !lab.openssl_accepts("self2", &[], false));
+    assert!(lab.openssl_accepts("self", &[], "") && !lab.openssl_accepts("self2", &[], ""));
     // Trusted by itself, whatever it is signed with; another of the same name is not.
     assert_eq!(verdict(&context, &lab.chain(&["self"])), "");
     assert!(!verdict(&context, &lab.chain(&["self2"])).is_empty());
@@ -840,7 +842,8 @@ fn no_bytes_make_it_panic() {
     let list = pem::revocation_lists(&lab.path("ca.crl"))
         .expect("a list")
         .remove(0);
-    proptest!(|(at in any::<prop::sample::Index>(), bytes in prop::collection::vec(any::<u8>(), 0..12), cut in 0usize..12)| {
+    let some_bytes = prop::collection::vec(any::<u8>(), 0..12);
+    proptest!(|(at in any::<prop::sample::Index>(), bytes in some_bytes, cut in 0usize..12)| {
         let replace = |whole: &[u8]| {
             let at = at.index(whole.len());
             let end = (at + cut).min(whole.len());
@@ -961,6 +964,12 @@ fn revocation_lists_are_needed_signed_and_in_date() {
         );
         let mut tls = lab.mutual("trusted.crt");
         tls.crlfile = Some(lab.path("lists.crl"));
+        // OpenSSL looks no further than a list that is not signed; we take the one behind it.
+        if *lists != ["forged.crl", "ca.crl"] {
+            let openssl =
+                lab.openssl_accepts(chain[0], &chain[1..], "-crl_check -CRLfile lists.crl");
+            assert_eq!(openssl, expected.is_empty(), "{lists:?} {chain:?}");
+        }
         for ignores_dates in [false, true] {
             tls.ignores_dates = ignores_dates;
             let found = verdict(&load(&tls), &lab.chain(chain));
@@ -1316,6 +1325,31 @@ fn what_is_not_tls_is_told() {
             "not TLS: the client seems to speak plain text on a TLS port"
         );
     }
+    // A hello of TLS 1.1, and one of TLS 1.2 whose only suite is RSA with AES-CBC.
+    for (hello, reason) in [
+        (
+            &b"\x16\x03\x01\0\x2f\x01\0\0\x2b\x03\x02"[..],
+            "older than TLS 1.2",
+        ),
+        (
+            b"\x16\x03\x01\0\x3b\x01\0\0\x37\x03\x03",
+            "no cipher suite with ECDHE",
+        ),
+    ] {
+        let schemes: &[u8] = match hello[10] {
+            3 => b"\0\x0c\0\x0d\0\x08\0\x06\x04\x03\x08\x04\x04\x01",
+            _ => b"\0\0",
+        };
+        let mut bytes = [hello, &[7; 32], b"\0\0\x02\0\x2f\x01\0", schemes].concat();
+        let length = u16::try_from(bytes.len() - 5).expect("short");
+        bytes[3..5].copy_from_slice(&length.to_be_bytes());
+        bytes[7..9].copy_from_slice(&(length - 4).to_be_bytes());
+        let mut server =
+            ServerConnection::new(Arc::clone(context.server_config())).expect("a server");
+        server.read_tls(&mut bytes.as_slice()).expect("a slice");
+        let error = server.process_new_packets().expect_err("nothing in common");
+        assert!(describe(&error).contains(reason), "{error:?}");
+    }
     // A client that does not like our certificate says so.
     let alert = Error::AlertReceived(rustls::AlertDescription::UnknownCA);
     assert!(describe(&alert).contains("does not accept the certificate in certfile"));
@@ -1344,6 +1378,39 @@ fn secrets_go_to_the_key_log_and_nowhere_else() {
     let error = TlsContext::load(&lab.one_way(), Some(&lab.path("none/keys.log")))
         .expect_err("no directory");
     assert!(error.to_string().contains("keys.log"), "{error}");
+}
+
+#[test]
+fn contexts_that_let_the_same_clients_in_are_known() {
+    let lab = Lab::new();
+    lab.authority("other");
+    lab.revoke("a.crl", "ca", &[], "");
+    lab.issue("lost", "ca", None, "");
+    lab.revoke("b.crl", "ca", &["lost"], "");
+    let with = |crlfile: Option<&str>, ignores_dates| config::Tls {
+        crlfile: crlfile.map(|name| lab.path(name)),
+        ignores_dates,
+        ..lab.mutual("ca.crt")
+    };
+    let contexts: Vec<TlsContext> = [
+        lab.one_way(),
+        lab.mutual("other.crt"),
+        with(None, false),
+        with(None, true),
+        with(Some("a.crl"), false),
+        with(Some("b.crl"), false),
+    ]
+    .iter()
+    .map(load)
+    .collect();
+    lab.issue("server", "ca", None, "");
+    for (i, one) in contexts.iter().enumerate() {
+        for (j, other) in contexts.iter().enumerate() {
+            assert_eq!(one.lets_in_the_same(other), i == j, "{i} {j}");
+        }
+    }
+    assert!(contexts[2].lets_in_the_same(&load(&with(None, false))));
+    assert!(contexts[5].lets_in_the_same(&load(&with(Some("b.crl"), false))));
 }
 
 #[test]

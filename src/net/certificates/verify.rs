@@ -214,6 +214,17 @@ impl ClientVerifier {
         }
     }
 
+    /// Whether `other` was made of the same.
+    pub(super) fn lets_in_the_same(&self, other: &ClientVerifier) -> bool {
+        let lists = |verifier: &ClientVerifier| {
+            let lists = verifier.revocation.as_ref()?.values().flatten();
+            Some(lists.map(|list| list.der.clone()).collect::<HashSet<_>>())
+        };
+        self.authorities == other.authorities
+            && self.ignores_dates == other.ignores_dates
+            && lists(self) == lists(other)
+    }
+
     /// Whether `chain`, a client's certificate and those that it sent along, is let in at `now`.
     pub(super) fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
         let (client_der, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
