@@ -513,7 +513,7 @@ fn start_up_lines_of_the_default_configuration() {
 #[test]
 fn start_up_lines_of_a_configuration() {
     let broker = Broker::start(&["log_timestamp false"]);
-    broker.wait_for_log(" running");
+    broker.wait_for_log(concat!(env!("CARGO_PKG_VERSION"), " running"));
     let log = broker.log_text();
     let lines: Vec<&str> = log
         .lines()
