@@ -4,21 +4,23 @@
 //! Knows neither the poller nor connections.
 //! 1. A group is one `listener` of the configuration; its sockets, one for each address, share its limit.
 //! 2. Options that connections inherit are set on the listening socket, once: an accept costs no system call for them.
+//! 3. Of the files in the file system, only two kinds of sockets are ever removed: one at whose other end nobody is, and
+//!    one of our own making.
 
 use std::fmt;
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
-
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry, Token};
+use rustix::fs::{Mode, chmod, fchmod};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 use super::certificates::TlsContext;
 use super::connection::Stream;
@@ -27,6 +29,12 @@ use crate::config::{ProxyProtocol, log_target, system_reason};
 
 /// How many connections may wait to be accepted; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
+
+/// The longest path of a Unix socket, in bytes: what the system has room for, less a final NUL.
+const UNIX_PATH_BYTES_MAX: usize = 107;
+
+/// Who may connect to a Unix socket: its owner and group, as with Mosquitto.
+const UNIX_MODE: Mode = Mode::RWXU.union(Mode::RWXG);
 
 /// Where to listen and how: one `listener` of the configuration.
 #[derive(Clone, Debug, Default)]
@@ -89,6 +97,11 @@ pub enum NetError {
         /// What the system said.
         source: io::Error,
     },
+    /// The path of a Unix socket is longer than the system has room for.
+    PathTooLong {
+        /// Where it was to listen.
+        path: PathBuf,
+    },
     /// A Unix socket could not be opened or bound.
     BindPath {
         /// Where it was to listen.
@@ -126,6 +139,13 @@ impl fmt::Display for NetError {
             NetError::Bind { source, .. } | NetError::Register(source) => {
                 write!(f, "Error: {}", system_reason(source))
             }
+            NetError::PathTooLong { path } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "Error: Path to unix socket is too long \"{path}\": {UNIX_PATH_BYTES_MAX} bytes are possible."
+                )
+            }
             NetError::BindPath { path, source } => {
                 let path = path.display();
                 write!(
@@ -151,7 +171,7 @@ impl std::error::Error for NetError {
             | NetError::BindPath { source, .. }
             | NetError::Interface { source, .. }
             | NetError::Register(source) => Some(source),
-            NetError::NoAddress { .. } => None,
+            NetError::NoAddress { .. } | NetError::PathTooLong { .. } => None,
         }
     }
 }
@@ -162,8 +182,32 @@ pub(super) enum ListenSocket {
     Tcp(TcpListener),
     Unix {
         socket: UnixListener,
-        path: &'static str,
+        file: SocketFile,
     },
+}
+
+/// The file of a Unix socket, which goes with its listener: it would stand in the way of the next one there.
+#[derive(Debug)]
+pub(super) struct SocketFile {
+    path: PathBuf,
+    /// The path as text: connections are told apart by it in the log as long as the process runs, and so do its listeners.
+    name: &'static str,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Another process may have put its own there since.
+        let found = fs::symlink_metadata(&self.path).map(|found| identity(&found));
+        if found.is_ok_and(|found| found == self.identity) {
+            let _ = fs::remove_file(&self.path); // who may not remove it leaves it to the next one that listens there
+        }
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
 }
 
 impl ListenSocket {
@@ -174,9 +218,9 @@ impl ListenSocket {
                 let (stream, peer) = socket.accept()?;
                 Ok((Stream::Tcp(stream), PeerAddress::Ip(peer)))
             }
-            ListenSocket::Unix { socket, path } => {
+            ListenSocket::Unix { socket, file } => {
                 let (stream, _) = socket.accept()?;
-                Ok((Stream::Unix(stream), PeerAddress::Unix(path)))
+                Ok((Stream::Unix(stream), PeerAddress::Unix(file.name)))
             }
         }
     }
@@ -218,15 +262,6 @@ impl Source for ListenSocket {
 
     fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
         self.source().deregister(registry)
-    }
-}
-
-/// Its file would stand in the way of the next one that listens there.
-impl Drop for ListenSocket {
-    fn drop(&mut self) {
-        if let ListenSocket::Unix { path, .. } = self {
-            let _ = std::fs::remove_file(path); // gone already, or no longer ours to remove
-        }
     }
 }
 
@@ -293,6 +328,10 @@ pub(super) fn open(spec: &ListenerSpec, group: u16) -> Result<Vec<Listener>, Net
         pending: false,
     };
     if let Some(path) = &spec.unix_path {
+        if path.as_os_str().len() > UNIX_PATH_BYTES_MAX {
+            let path = path.clone();
+            return Err(NetError::PathTooLong { path });
+        }
         let socket = open_path(path).map_err(|source| NetError::BindPath {
             path: path.clone(),
             source,
@@ -309,26 +348,56 @@ pub(super) fn open(spec: &ListenerSpec, group: u16) -> Result<Vec<Listener>, Net
     Ok(listeners.collect())
 }
 
-/// Listens on a Unix socket. What a broker that is gone left at its path is removed; a socket that somebody listens on,
-/// and a file that is none, are left alone.
+/// Listens on a Unix socket.
 fn open_path(path: &Path) -> io::Result<ListenSocket> {
-    // Connections are told apart by it in the log as long as the process runs, and so do its listeners.
+    if path.as_os_str().is_empty() {
+        // The system would make up a name of its own.
+        return Err(ErrorKind::InvalidInput.into());
+    }
     let name: &'static str = Box::leak(path.to_string_lossy().into_owned().into_boxed_str());
     log::info!(target: log_target::INFORMATION, "Opening unix listen socket on path {name}.");
-    if let Ok(metadata) = std::fs::symlink_metadata(path) {
-        if !metadata.file_type().is_socket() {
-            return Err(io::Error::new(
-                ErrorKind::AlreadyExists,
-                "there is a file of that name that is no socket",
-            ));
-        }
-        if StdUnixStream::connect(path).is_ok() {
-            return Err(Errno::ADDRINUSE.into());
-        }
-        std::fs::remove_file(path)?;
+    remove_dead_socket(path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // The file never lets more in than it is to in the end, whatever the process's umask is.
+    fchmod(&socket, UNIX_MODE)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    let file = SocketFile {
+        identity: identity(&fs::symlink_metadata(path)?),
+        path: path.to_owned(),
+        name,
+    };
+    chmod(path, UNIX_MODE)?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    let socket = UnixListener::from_std(socket.into());
+    Ok(ListenSocket::Unix { socket, file })
+}
+
+/// Removes what a broker that is gone left at the path of its Unix socket. A socket at which somebody may be, and a file
+/// that is no socket, are in the way and stay there.
+fn remove_dead_socket(path: &Path) -> io::Result<()> {
+    let file_type = match fs::symlink_metadata(path) {
+        Ok(found) => found.file_type(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !file_type.is_socket() {
+        return Err(io::Error::new(
+            ErrorKind::AlreadyExists,
+            "there is a file of that name that is no socket",
+        ));
     }
-    let socket = UnixListener::bind(path)?;
-    Ok(ListenSocket::Unix { socket, path: name })
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // Somebody may be there and have no time to answer.
+    probe.set_nonblocking(true)?;
+    match probe.connect(&SockAddr::unix(path)?) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        // Full, as good as an answer; or of a kind of socket that is none of ours.
+        Ok(()) => Err(Errno::ADDRINUSE.into()),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Errno::ADDRINUSE.into()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Listens on one network interface alone: bound to it, or, without the privilege for that, to its addresses.
@@ -340,37 +409,73 @@ fn open_on_interface(
         name: name.to_owned(),
         source,
     };
-    let interfaces = nix::ifaddrs::getifaddrs().map_err(|errno| failed(errno.into()))?;
+    let own = interface_addresses(name).map_err(failed)?;
+    let wanted = addresses(spec)?;
+    match can_bind_device(name) {
+        Ok(true) => open_addresses(spec, wanted, Some(name)),
+        Ok(false) => {
+            let both = common_addresses(&own, &wanted);
+            if both.is_empty() {
+                let text = "it has none of the addresses that are to be listened on";
+                return Err(failed(io::Error::new(ErrorKind::AddrNotAvailable, text)));
+            }
+            log::warn!(
+                "Warning: No privilege to bind to the interface {name}: listening on the addresses that it has now."
+            );
+            open_addresses(spec, both, None)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// The addresses of a network interface, with port 0; it must be there, but may have none.
+pub(super) fn interface_addresses(name: &str) -> io::Result<Vec<SocketAddr>> {
     let mut is_there = false;
-    let mut own = Vec::new();
-    for interface in interfaces.filter(|it| it.interface_name == name) {
+    let mut addresses = Vec::new();
+    for interface in nix::ifaddrs::getifaddrs()?.filter(|it| it.interface_name == name) {
         is_there = true;
         let Some(address) = interface.address else {
             continue;
         };
         if let Some(v4) = address.as_sockaddr_in() {
-            own.push(SocketAddr::new(IpAddr::V4(v4.ip()), spec.port));
+            addresses.push(SocketAddr::new(IpAddr::V4(v4.ip()), 0));
         } else if let Some(v6) = address.as_sockaddr_in6() {
-            let scoped = SocketAddrV6::new(v6.ip(), spec.port, 0, v6.scope_id());
-            own.push(SocketAddr::V6(scoped));
+            addresses.push(SocketAddrV6::new(v6.ip(), 0, 0, v6.scope_id()).into());
         }
     }
-    if !is_there {
-        let text = "there is no interface of that name";
-        return Err(failed(io::Error::new(ErrorKind::NotFound, text)));
+    match is_there {
+        true => Ok(addresses),
+        false => Err(io::Error::new(
+            ErrorKind::NotFound,
+            "there is no interface of that name",
+        )),
     }
-    match open_addresses(spec, addresses(spec)?, Some(name)) {
-        Err(NetError::Bind { source, .. })
-            if source.kind() == ErrorKind::PermissionDenied && spec.port >= 1024 =>
-        {
-            let own = in_domain(own, spec.socket_domain);
-            if own.is_empty() {
-                let text = "it has no address of the wanted socket_domain";
-                return Err(failed(io::Error::new(ErrorKind::AddrNotAvailable, text)));
+}
+
+/// Which of an interface's addresses are wanted: all of a family where its unspecified address is, with the wanted port.
+pub(super) fn common_addresses(own: &[SocketAddr], wanted: &[SocketAddr]) -> Vec<SocketAddr> {
+    let mut both = Vec::new();
+    for wanted in wanted {
+        let unspecified = wanted.ip().is_unspecified();
+        let same_family = |own: &&SocketAddr| own.is_ipv4() == wanted.is_ipv4();
+        for own in own.iter().filter(same_family) {
+            if unspecified || own.ip() == wanted.ip() {
+                let mut address = *own;
+                address.set_port(wanted.port());
+                both.push(address);
             }
-            open_addresses(spec, own, None)
         }
-        result => result,
+    }
+    both
+}
+
+/// Whether the system lets this process bind a socket to the interface.
+fn can_bind_device(name: &str) -> io::Result<bool> {
+    let probe = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    match probe.bind_device(Some(name.as_bytes())) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -415,7 +520,11 @@ fn addresses(spec: &ListenerSpec) -> Result<Vec<SocketAddr>, NetError> {
             resolved.collect()
         }
     };
-    addresses = in_domain(addresses, spec.socket_domain);
+    addresses.retain(|address| match spec.socket_domain {
+        SocketDomain::Any => true,
+        SocketDomain::V4 => address.is_ipv4(),
+        SocketDomain::V6 => address.is_ipv6(),
+    });
     addresses.sort();
     addresses.dedup();
     if addresses.is_empty() {
@@ -424,15 +533,6 @@ fn addresses(spec: &ListenerSpec) -> Result<Vec<SocketAddr>, NetError> {
         });
     }
     Ok(addresses)
-}
-
-fn in_domain(mut addresses: Vec<SocketAddr>, domain: SocketDomain) -> Vec<SocketAddr> {
-    addresses.retain(|address| match domain {
-        SocketDomain::Any => true,
-        SocketDomain::V4 => address.is_ipv4(),
-        SocketDomain::V6 => address.is_ipv6(),
-    });
-    addresses
 }
 
 /// Opens a socket on one address. An ephemeral port is `first_port`, that of the first socket, if that is free here too.
