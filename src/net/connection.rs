@@ -11,15 +11,18 @@
 //! 4. `QUEUED` is set while the connection is on the ready list, so that it is there once.
 //! 5. After `ENDED` the socket is never read again.
 //! 6. While layers hold bytes that they have decrypted and the ring had no room for, `READABLE` is set.
+//! 7. `REFUSED` is set, and `ENDED` with it, when it is a layer that will have no more of the connection.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::sync::Arc;
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use slab::Slab;
 
+use super::certificates::TlsContext;
 use super::layers::{Layers, Read as LayersRead};
 use super::{FillError, Filled};
 use crate::buffer::outbox::SLICES_MAX;
@@ -38,6 +41,7 @@ const QUEUED: u8 = 1 << 2;
 const PAUSED: u8 = 1 << 3;
 const BLOCKED: u8 = 1 << 4;
 const ENDED: u8 = 1 << 5;
+const REFUSED: u8 = 1 << 6;
 
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Connection>() <= 40);
@@ -268,38 +272,53 @@ impl Connection {
         if self.flags & READABLE == 0 {
             return Ok(Filled::Bytes(0));
         }
-        let read = match layers.read(&mut self.socket, ring, scratch) {
-            Ok(read) => read,
+        let read = layers.read(&mut self.socket, ring, scratch);
+        self.flush_layers();
+        match read {
+            Ok(LayersRead { filled, is_drained }) => {
+                if is_drained && !self.is(READ_CLOSED) {
+                    self.flags &= !READABLE;
+                }
+                if filled == Filled::Closed {
+                    self.end();
+                }
+                Ok(filled)
+            }
+            Err(FillError::Layer(reason)) => {
+                self.refuse();
+                Err(FillError::Layer(reason))
+            }
             Err(error) => {
                 self.end();
-                return Err(error);
+                Err(error)
             }
-        };
-        let LayersRead {
-            filled,
-            is_drained,
-            is_blocked,
-        } = read;
-        if is_drained && !self.is(READ_CLOSED) {
-            self.flags &= !READABLE;
         }
-        if is_blocked {
-            self.flags |= BLOCKED;
-        }
-        if filled == Filled::Closed {
-            self.end();
-        }
-        Ok(filled)
     }
 
-    /// Sends what layers have to say for themselves, once the socket takes more.
+    /// Sends what layers have to say for themselves, if the socket takes more.
     pub(super) fn flush_layers(&mut self) {
         if let Some(layers) = &mut self.layers
+            && self.flags & BLOCKED == 0
             // What went wrong is told by the next read.
-            && let Ok(true) = layers.send(&mut self.socket, &mut 0)
+            && let Ok(true) = layers.send(&mut self.socket)
         {
             self.flags |= BLOCKED;
         }
+    }
+
+    /// Why its client, which was let in under an older context, would not be under this one.
+    pub(super) fn refusal_under(&self, context: &Arc<TlsContext>) -> Option<String> {
+        let layers = self.layers.as_ref()?;
+        match Arc::ptr_eq(layers.context()?, context) {
+            true => None,
+            false => layers.refusal_under(context),
+        }
+    }
+
+    /// A layer will have no more of it.
+    pub(super) fn refuse(&mut self) {
+        self.flags |= REFUSED;
+        self.end();
     }
 
     fn end(&mut self) {
@@ -357,11 +376,12 @@ impl Connection {
     /// Ends the stream behind what was sent, and reads what already came and nobody will parse: closing a socket with
     /// unread bytes is a reset, which would overtake our last packet and take it away from the peer.
     pub(super) fn shut_down(mut self) {
-        // After its end there is nothing left to read, and the close says the same as a shutdown would.
         if let Some(layers) = &mut self.layers {
             layers.close(&mut self.socket);
         }
-        if self.is(ENDED) {
+        // After its end there is nothing left to read, and the close says the same as a shutdown would. But whom a layer
+        // refused goes on talking, and is to hear the alert of TLS.
+        if self.is(ENDED) && !self.is(REFUSED) {
             return;
         }
         if self.socket.shutdown(Shutdown::Write).is_err() {

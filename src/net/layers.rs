@@ -4,15 +4,17 @@
 //! nor the connection's flags.
 //! 1. [`Filled::Established`] comes once, when everything is there that stands before MQTT, and before any byte of MQTT.
 //! 2. Before that, a connection holds what its peer has sent: up to [`proxy::HEADER_BYTES_MAX`], or what rustls keeps of a
-//!    handshake, 64 KiB at most, of which it takes no more memory than has come.
+//!    handshake: [`HELLO_BYTES_MAX`] at most, and with a client's certificates [`HANDSHAKE_BYTES_MAX`], of which it takes
+//!    hardly more memory than has come.
 //! 3. What is read from the socket is decrypted at once and fits the ring, or stays in the socket. What does not fit all
 //!    the same waits in rustls and `early`, a read's worth at most, and no more is read before it is taken.
 //! 4. Of what is to be sent rustls holds no more than [`SENDABLE_BYTES_MAX`]; the rest waits in the outbox.
+//! 5. What a client sent before it broke TLS is handed on before the error is.
 
 use std::io::{self, ErrorKind, IoSlice, Read as _, Write as _};
 use std::sync::Arc;
 
-use rustls::server::{Accepted, Acceptor};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use rustls::{HandshakeKind, ServerConnection};
 
 use super::certificates::{self, TlsContext};
@@ -32,6 +34,14 @@ const FLUSH_ROUNDS_MAX: usize = 16;
 /// The longest record, of which all but the end may be in rustls already when bytes are read from the socket.
 const RECORD_BYTES_MAX: usize = 17 * 1024;
 
+/// How many bytes a client may send until its hello is whole. Those of today have less than 2 KiB, of which the larger part
+/// is a key of the post-quantum exchange.
+const HELLO_BYTES_MAX: usize = 16 * 1024;
+
+/// How many bytes a client may send until the handshake is over, where it is to show certificates: rustls joins no longer
+/// message than this either.
+const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
+
 /// What the layers have learnt of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Established {
@@ -49,23 +59,23 @@ pub(super) struct Read {
     pub(super) filled: Filled,
     /// Whether the socket was read to its end, and nothing decrypted is left.
     pub(super) is_drained: bool,
-    /// Whether the socket did not take what the layers had to say.
-    pub(super) is_blocked: bool,
 }
 
 /// TLS on one socket.
 enum Tls {
     /// Until the first message of the client is there.
-    Accepting(Acceptor),
+    Accepting(Box<Acceptor>),
     /// From then on.
     Open(Box<ServerConnection>),
+    /// The client broke the protocol, in this way.
+    Failed(String),
 }
 
 /// The layers of one connection.
 pub(super) struct Layers {
     proxy: Option<ProxyProtocol>,
     /// What was read and could not be taken yet: a part of the header, what came behind it or behind the handshake, or what
-    /// the ring had no room for.
+    /// the ring had no room for. Of TLS it is encrypted, but for what came before a failure.
     early: Vec<u8>,
     context: Option<Arc<TlsContext>>,
     tls: Option<Tls>,
@@ -75,6 +85,8 @@ pub(super) struct Layers {
     is_closed: bool,
     /// How many decrypted bytes rustls holds.
     plaintext: usize,
+    /// How many bytes rustls got until the handshake was over.
+    handshake_bytes: usize,
     facts: Established,
 }
 
@@ -101,10 +113,11 @@ impl Layers {
             proxy,
             early: Vec::new(),
             context: context.cloned(),
-            tls: context.map(|_| Tls::Accepting(Acceptor::default())),
+            tls: context.map(|_| Tls::Accepting(Box::default())),
             is_established: false,
             is_closed: false,
             plaintext: 0,
+            handshake_bytes: 0,
             facts: Established {
                 peer,
                 user_name: None,
@@ -118,7 +131,12 @@ impl Layers {
         self.is_established.then_some(&self.facts)
     }
 
-    /// Why the client's certificate would not be accepted under `context`, if it has shown one.
+    /// What judged the client's certificate, if TLS did.
+    pub(super) fn context(&self) -> Option<&Arc<TlsContext>> {
+        self.context.as_ref()
+    }
+
+    /// Why the client, which was let in, would not be under `context`.
     pub(super) fn refusal_under(&self, context: &TlsContext) -> Option<String> {
         let Some(Tls::Open(tls)) = &self.tls else {
             return None;
@@ -144,6 +162,7 @@ impl Layers {
             return self.read_header(version, socket);
         }
         match &self.tls {
+            Some(Tls::Failed(_)) => self.read_failed(ring),
             Some(_) => self.read_tls(socket, ring, scratch),
             None => self.read_plain(socket, ring),
         }
@@ -151,17 +170,10 @@ impl Layers {
 
     /// Behind a header that nothing else followed.
     fn read_plain(&mut self, socket: &mut Stream, ring: &mut Ring) -> Result<Read, FillError> {
-        let spare = ring.spare();
         if !self.early.is_empty() {
-            let n = spare.len().min(self.early.len());
-            spare[..n].copy_from_slice(&self.early[..n]);
-            ring.produced(n);
-            self.early.drain(..n);
-            if self.early.is_empty() {
-                self.early = Vec::new();
-            }
-            return Ok(Read::of(Filled::Bytes(n)));
+            return Ok(Read::of(Filled::Bytes(self.take_early(ring))));
         }
+        let spare = ring.spare();
         let room = spare.len().min(crate::buffer::ring::RING_BYTES);
         if room == 0 {
             return Ok(Read::of(Filled::Bytes(0)));
@@ -177,6 +189,32 @@ impl Layers {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Read::drained()),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// What came before the failure, and then that.
+    fn read_failed(&mut self, ring: &mut Ring) -> Result<Read, FillError> {
+        match &self.tls {
+            Some(Tls::Failed(reason)) if self.early.is_empty() => Err(FillError::new(reason)),
+            _ => Ok(Read::of(Filled::Bytes(self.take_early(ring)))),
+        }
+    }
+
+    /// Moves what is MQTT of `early` into the ring, as far as it has room.
+    fn take_early(&mut self, ring: &mut Ring) -> usize {
+        let spare = ring.spare();
+        let n = spare.len().min(self.early.len());
+        spare[..n].copy_from_slice(&self.early[..n]);
+        ring.produced(n);
+        self.drop_early(n);
+        n
+    }
+
+    /// Gives up the first bytes of `early`, and the memory that the rest has no use for.
+    fn drop_early(&mut self, n: usize) {
+        self.early.drain(..n);
+        if self.early.is_empty() {
+            self.early = Vec::new();
         }
     }
 
@@ -201,7 +239,7 @@ impl Layers {
             // It may be that more has come: the next read finds out.
             return Ok(Read::of(Filled::Bytes(0)));
         };
-        self.early.drain(..length);
+        self.drop_early(length);
         self.proxy = None;
         self.take_header(version, header)?;
         if self.tls.is_none() {
@@ -272,12 +310,14 @@ impl Layers {
             Err(error) => return Err(error.into()),
         };
         let mut read = self.take_ciphertext(&scratch[..n], socket, ring)?;
-        let holds_nothing = self.plaintext == 0 && self.early.is_empty() && !self.is_closed;
-        read.is_drained = n < wanted && holds_nothing && read.filled != Filled::Established;
+        let holds_nothing = self.plaintext == 0 && self.early.is_empty();
+        let has_no_more_to_say = !self.is_closed && !matches!(self.tls, Some(Tls::Failed(_)));
+        read.is_drained =
+            n < wanted && holds_nothing && has_no_more_to_say && read.filled != Filled::Established;
         Ok(read)
     }
 
-    /// Hands what came to rustls, and what it makes of it to the ring and the socket.
+    /// Hands what came to rustls, and what it makes of it to the ring.
     fn take_ciphertext(
         &mut self,
         mut bytes: &[u8],
@@ -286,19 +326,20 @@ impl Layers {
     ) -> Result<Read, FillError> {
         let mut taken = 0;
         while !bytes.is_empty() && !self.is_closed {
+            let len = bytes.len();
             if let Some(Tls::Accepting(acceptor)) = &mut self.tls {
                 acceptor.read_tls(&mut bytes)?;
                 match acceptor.accept() {
-                    Ok(None) => continue,
-                    Ok(Some(accepted)) => self.open(accepted, socket)?,
-                    Err((error, mut alert)) => {
-                        let _ = alert.write_all(socket); // it is over, heard or not
-                        return Err(FillError::new(certificates::describe(&error)));
+                    Ok(None) => {
+                        self.count_handshake(len - bytes.len(), HELLO_BYTES_MAX)?;
+                        continue;
                     }
+                    Ok(Some(accepted)) => self.open(accepted, socket)?,
+                    Err((error, alert)) => return Err(self.refuse(&error, alert, socket)),
                 }
             }
             let Some(Tls::Open(tls)) = &mut self.tls else {
-                continue;
+                break;
             };
             if !bytes.is_empty() && tls.read_tls(&mut bytes)? == 0 {
                 self.is_closed = true;
@@ -306,8 +347,11 @@ impl Layers {
             let state = match tls.process_new_packets() {
                 Ok(state) => state,
                 Err(error) => {
-                    let _ = tls.write_tls(socket); // the alert; it is over, heard or not
-                    return Err(FillError::new(certificates::describe(&error)));
+                    self.fail(&error, socket);
+                    return match taken {
+                        0 => self.read_failed(ring),
+                        _ => Ok(Read::of(Filled::Bytes(taken))),
+                    };
                 }
             };
             self.plaintext = state.plaintext_bytes_to_read();
@@ -319,27 +363,68 @@ impl Layers {
                     break;
                 }
             }
-            if !self.is_established && self.is_handshake_over() {
-                self.establish()?;
-                let is_blocked = self.send(socket, &mut 0)?;
-                if !bytes.is_empty() {
-                    self.early = bytes.to_vec();
-                }
-                return Ok(Read {
-                    is_blocked,
-                    ..Read::of(Filled::Established)
-                });
+            if self.is_established {
+                continue;
             }
+            if self.is_handshake_over() {
+                self.establish()?;
+                self.early = bytes.to_vec();
+                return Ok(Read::of(Filled::Established));
+            }
+            self.count_handshake(len - bytes.len(), self.handshake_bytes_max())?;
         }
-        let is_blocked = self.send(socket, &mut 0)?;
         let filled = match self.is_closed && taken == 0 && self.plaintext == 0 {
             true => Filled::Closed,
             false => Filled::Bytes(taken),
         };
-        Ok(Read {
-            is_blocked,
-            ..Read::of(filled)
-        })
+        Ok(Read::of(filled))
+    }
+
+    /// How many bytes the handshake may have behind the hello.
+    fn handshake_bytes_max(&self) -> usize {
+        let context = self.context.as_ref();
+        match context.is_some_and(|context| context.requires_certificate()) {
+            true => HANDSHAKE_BYTES_MAX,
+            false => HELLO_BYTES_MAX,
+        }
+    }
+
+    /// Counts bytes of a handshake that is not over.
+    fn count_handshake(&mut self, bytes: usize, max: usize) -> Result<(), FillError> {
+        self.handshake_bytes += bytes;
+        match self.handshake_bytes > max {
+            true => Err(FillError::new(format_args!(
+                "the client's part of the TLS handshake is longer than {max} bytes"
+            ))),
+            false => Ok(()),
+        }
+    }
+
+    /// The client's hello does not do: it is told, heard or not.
+    fn refuse(
+        &mut self,
+        error: &rustls::Error,
+        mut alert: AcceptedAlert,
+        socket: &mut Stream,
+    ) -> FillError {
+        let _ = alert.write_all(socket);
+        let reason = certificates::describe(error);
+        self.tls = Some(Tls::Failed(reason.clone()));
+        FillError::Layer(reason)
+    }
+
+    /// The client has broken TLS: it is told, heard or not, and what it said before stays.
+    fn fail(&mut self, error: &rustls::Error, socket: &mut Stream) {
+        self.early = Vec::new();
+        if let Some(Tls::Open(tls)) = &mut self.tls {
+            let _ = tls.write_tls(socket);
+            if self.is_established {
+                // Ends with an error, since nothing more comes.
+                let _ = tls.reader().read_to_end(&mut self.early);
+            }
+        }
+        self.plaintext = 0;
+        self.tls = Some(Tls::Failed(certificates::describe(error)));
     }
 
     fn open(&mut self, accepted: Accepted, socket: &mut Stream) -> Result<(), FillError> {
@@ -347,10 +432,7 @@ impl Layers {
         let config = Arc::clone(context.server_config_for(&accepted.client_hello()));
         let mut tls = match accepted.into_connection(config) {
             Ok(tls) => tls,
-            Err((error, mut alert)) => {
-                let _ = alert.write_all(socket); // it is over, heard or not
-                return Err(FillError::new(certificates::describe(&error)));
-            }
+            Err((error, alert)) => return Err(self.refuse(&error, alert, socket)),
         };
         tls.set_buffer_limit(Some(SENDABLE_BYTES_MAX));
         self.tls = Some(Tls::Open(Box::new(tls)));
@@ -406,8 +488,8 @@ impl Layers {
         Ok(taken)
     }
 
-    /// Hands the outbox to rustls and the socket, and adds to `bytes_sent` what the socket took. Whether the socket would
-    /// not take more.
+    /// Hands the outbox to rustls and the socket, and adds to `bytes_sent` what left the outbox: TLS's own bytes do not
+    /// count, as they do not among those received. Whether the socket would not take more.
     pub(super) fn flush(
         &mut self,
         socket: &mut Stream,
@@ -418,7 +500,7 @@ impl Layers {
             return flush_plain(socket, outbox, bytes_sent);
         }
         for _ in 0..FLUSH_ROUNDS_MAX {
-            if self.send(socket, bytes_sent)? {
+            if self.send(socket)? {
                 return Ok(true);
             }
             if outbox.is_empty() {
@@ -430,19 +512,20 @@ impl Layers {
             let mut slices = [IoSlice::new(&[]); SLICES_MAX];
             let count = outbox.slices(&mut slices);
             let taken = tls.writer().write_vectored(&slices[..count])?;
+            *bytes_sent += taken as u64;
             outbox.advance(taken);
         }
-        self.send(socket, bytes_sent)
+        self.send(socket)
     }
 
     /// Sends what rustls holds; whether the socket would not take it all.
-    pub(super) fn send(&mut self, socket: &mut Stream, bytes_sent: &mut u64) -> io::Result<bool> {
+    pub(super) fn send(&mut self, socket: &mut Stream) -> io::Result<bool> {
         let Some(Tls::Open(tls)) = &mut self.tls else {
             return Ok(false);
         };
         while tls.wants_write() {
             match tls.write_tls(socket) {
-                Ok(n) => *bytes_sent += n as u64,
+                Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(true),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
@@ -455,7 +538,7 @@ impl Layers {
     pub(super) fn close(&mut self, socket: &mut Stream) {
         if let Some(Tls::Open(tls)) = &mut self.tls {
             tls.send_close_notify();
-            let _ = self.send(socket, &mut 0); // whoever does not take it now does not get it
+            let _ = self.send(socket); // whoever does not take it now does not get it
         }
     }
 }
@@ -468,7 +551,6 @@ impl Read {
         Read {
             filled,
             is_drained: false,
-            is_blocked: false,
         }
     }
 

@@ -160,6 +160,7 @@ impl fmt::Display for FillError {
 }
 
 impl std::error::Error for FillError {}
+
 /// What a read came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
@@ -498,6 +499,13 @@ impl Net {
         }
         let filled = connection.fill(ring, &mut self.scratch);
         connection.parked = parked;
+        if let Ok(Filled::Established) = filled {
+            let current = self.groups[usize::from(connection.group)].tls.as_ref();
+            if let Some(reason) = current.and_then(|current| connection.refusal_under(current)) {
+                connection.refuse();
+                return Err(FillError::Layer(reason));
+            }
+        }
         if let Ok(Filled::Bytes(n)) = filled {
             self.bytes_received += n as u64;
         }
@@ -536,21 +544,32 @@ impl Net {
 
     /// The connections of the listener with this [`ListenerSpec::index`] whose certificate would not be accepted any more,
     /// and why.
-    pub fn recheck_certificates(&mut self, listener: usize) -> Vec<(ConnectionKey, String)> {
+    pub fn recheck_certificates(&self, listener: usize) -> Vec<(ConnectionKey, String)> {
         let Some(group) = self.groups.iter().position(|it| it.index == listener) else {
             return Vec::new();
         };
         let Some(context) = self.groups[group].tls.clone() else {
             return Vec::new();
         };
-        let of_group = |connection: &&Connection| usize::from(connection.group) == group;
-        let refused = self.connections.iter().filter(|(_, it)| of_group(it));
+        let mut refused = Vec::new();
+        // Of the contexts before: whether clients that were let in under it have to be looked at.
+        let mut known: Vec<(&Arc<TlsContext>, bool)> = Vec::new();
+        let connections = self.connections.iter();
+        for (key, connection) in connections.filter(|(_, it)| usize::from(it.group) == group) {
+            let Some(before) = connection.layers.as_ref().and_then(|it| it.context()) else {
+                continue;
+            };
+            let position = known.iter().position(|(it, _)| Arc::ptr_eq(it, before));
+            let position = position.unwrap_or_else(|| {
+                known.push((before, !before.lets_in_the_same(&context)));
+                known.len() - 1
+            });
+            if known[position].1 {
+                let reason = connection.refusal_under(&context);
+                refused.extend(reason.map(|reason| (key, reason)));
+            }
+        }
         refused
-            .filter_map(|(key, connection)| {
-                let layers = connection.layers.as_ref()?;
-                Some((key, layers.refusal_under(&context)?))
-            })
-            .collect()
     }
 
     /// What wakes [`Net::poll`] from another thread.

@@ -1,5 +1,6 @@
 //! Net over real loopback sockets.
 
+mod layers;
 mod listeners;
 
 use std::io::Write;
