@@ -364,8 +364,7 @@ impl fmt::Display for AclError {
         match self {
             AclError::Unreadable(FileError { path, reason }) => write!(
                 f,
-                "Error: Unable to open acl_file \"{}\".
-Expected: a file that can be read; found: {reason}.",
+                "Error: Unable to open acl_file \"{}\".\n{reason}",
                 path.display()
             ),
             AclError::At { place, problem } => {
