@@ -224,8 +224,12 @@ impl Read for Stream {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 result => return result,
             }
-            while tls.wants_write() && tls.is_handshaking() {
-                tls.write_tls(socket)?;
+            // What the handshake has to say, and what waited for its end.
+            while tls.wants_write() {
+                match tls.write_tls(socket) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    result => result?,
+                };
             }
             if tls.read_tls(socket)? == 0 {
                 return Ok(0);

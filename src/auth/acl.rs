@@ -216,6 +216,8 @@ impl Rights {
     /// Where rules say `subscribe`, one of them must cover the filter: match every topic that the filter matches. A
     /// `deny` rule that covers the filter refuses it; one that covers a part of it is for [`Rights::may_read`].
     pub fn may_subscribe(&self, filter: &str) -> bool {
+        // Besides what starts with a slash, `/#` matches the topic above it, which is empty and so none.
+        let filter = if filter == "/#" { "/+/#" } else { filter };
         !self.asks_subscribe || self.allows(Access::SUBSCRIBE, filter)
     }
 
@@ -364,8 +366,7 @@ impl fmt::Display for AclError {
         match self {
             AclError::Unreadable(FileError { path, reason }) => write!(
                 f,
-                "Error: Unable to open acl_file \"{}\".
-Expected: a file that can be read; found: {reason}.",
+                "Error: Unable to open acl_file \"{}\".\n{reason}",
                 path.display()
             ),
             AclError::At { place, problem } => {

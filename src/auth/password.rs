@@ -410,8 +410,7 @@ impl fmt::Display for PasswordFileError {
         match self {
             PasswordFileError::Unreadable(FileError { path, reason }) => write!(
                 f,
-                "Error: Unable to open pwfile \"{}\".
-Expected: a file that can be read; found: {reason}.",
+                "Error: Unable to open pwfile \"{}\".\n{reason}",
                 path.display()
             ),
             PasswordFileError::At {
