@@ -20,6 +20,7 @@ use crate::mqtt::{Connect, ReasonCode};
 pub struct PasswordCheck {
     /// Whose it is.
     pub connection: ConnectionKey,
+    user_name: Box<str>,
     challenge: Challenge,
     password: Box<[u8]>,
 }
@@ -83,9 +84,17 @@ impl Broker {
         }
     }
 
-    /// The passwords that are to be compared now.
-    pub fn take_password_checks(&mut self) -> std::vec::Drain<'_, PasswordCheck> {
-        self.checks.drain(..)
+    /// The next password that is to be compared, in the order that they came.
+    pub fn take_password_check(&mut self) -> Option<PasswordCheck> {
+        self.checks.pop_front()
+    }
+
+    /// Whether the password of `check` was found to be right since it was asked for.
+    pub fn is_known(&self, check: &PasswordCheck) -> bool {
+        check
+            .challenge
+            .hash()
+            .is_some_and(|hash| self.verified.knows(&check.user_name, hash, &check.password))
     }
 
     /// Whether the CONNECT of `connection` waits for its password to be compared: it is to stay unread until
@@ -99,13 +108,18 @@ impl Broker {
 
     /// What came of a [`PasswordCheck`].
     pub fn password_compared(&mut self, check: &PasswordCheck, is_right: bool, now: Time) {
+        let hash = check.challenge.hash();
+        if let (true, Some(hash)) = (is_right, hash) {
+            self.verified
+                .remember(&check.user_name, hash, &check.password);
+        }
         let Some(key) = self.clients.by_connection(check.connection) else {
             return;
         };
         if let Some(link) = &mut self.clients[key].link {
             link.last_packet = now;
             link.password = Password::Compared {
-                hash: check.challenge.hash().cloned(),
+                hash: hash.cloned(),
                 is_right,
             };
         }
@@ -177,13 +191,13 @@ impl Broker {
             let (true, Some(hash)) = (is_right, hash) else {
                 return Err(ReasonCode::NotAuthorized);
             };
-            self.verified.remember(user_name, hash, password);
             let proof = Proof::Password(hash.clone());
             return Ok(Some(Authenticated::new(Some(user_name), proof)));
         }
         link.password = Password::Waits;
-        self.checks.push(PasswordCheck {
+        self.checks.push_back(PasswordCheck {
             connection: link.connection,
+            user_name: user_name.into(),
             challenge: passwords.challenge(user_name),
             password: password.into(),
         });

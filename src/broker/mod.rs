@@ -55,6 +55,7 @@ use message::Tally;
 use principal::Authority;
 use retain::RetainedMessage;
 use retained::Retained;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 use subscriptions::Subscriptions;
@@ -112,7 +113,7 @@ pub struct Broker {
     /// Passwords that were verified once, so that a reconnect costs no hash.
     verified: Verified,
     /// Passwords that are to be verified elsewhere.
-    checks: Vec<PasswordCheck>,
+    checks: VecDeque<PasswordCheck>,
     clients: Clients,
     subscriptions: Subscriptions,
     /// They belong to no session and stay when one ends: [MQTT-3.1.2-7] of 3.1.1.
@@ -155,7 +156,7 @@ impl Broker {
             is_out_of_memory: false,
             authority: Authority::new(auth),
             verified: Verified::new().expect("the system has random bytes at the start"),
-            checks: Vec::new(),
+            checks: VecDeque::new(),
             clients: Clients::default(),
             subscriptions: Subscriptions::new(seed),
             retained: Retained::new(seed),

@@ -63,9 +63,7 @@ impl Server {
         }
         self.tick(now);
         self.broker.resume_replays(now);
-        for check in self.broker.take_password_checks() {
-            self.workers.compare(check);
-        }
+        self.compare_passwords(now);
         self.publish_log(now);
         self.flush(now);
         Ok(true)
@@ -101,6 +99,22 @@ impl Server {
             }
         }
         end
+    }
+
+    /// Gives the threads passwords to compare, as many as they can begin with; the others wait in the broker. Of a thousand
+    /// clients with one name and password only the first ones need it.
+    fn compare_passwords(&mut self, now: Time) {
+        while self.workers.is_free() {
+            let Some(check) = self.broker.take_password_check() else {
+                return;
+            };
+            if self.broker.is_known(&check) {
+                self.broker.password_compared(&check, true, now);
+                self.net.resume(check.connection);
+            } else {
+                self.workers.compare(check);
+            }
+        }
     }
 
     /// After a rotation: the file of that name is another one now.

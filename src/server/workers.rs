@@ -3,8 +3,7 @@
 //! They know nothing of the broker: a job goes out, what it came to comes back, and the poller is woken.
 //! 1. The loop never waits for them; results are taken when the poller says so.
 //! 2. They run at a lower priority than the loop, so that on one core, too, everybody else is served in between.
-//! 3. Jobs of one kind are done in the order they came; a connection has one job at a time at most, so the connections
-//!    bound the queue.
+//! 3. Passwords are compared in the order they came, no more at a time than there are threads.
 
 use super::reload::{ReloadError, Reloaded};
 use crate::broker::PasswordCheck;
@@ -18,7 +17,7 @@ use std::thread;
 const THREADS_MAX: usize = 4;
 
 /// How much lower their priority is, in the steps of nice(2).
-const NICE: i32 = 10;
+const NICE: i32 = 19;
 
 /// What a thread has done.
 pub enum Done {
@@ -37,6 +36,8 @@ pub struct Workers {
     results: Sender<Done>,
     threads: usize,
     threads_max: usize,
+    /// How many passwords are being compared.
+    comparing: usize,
 }
 
 impl Workers {
@@ -53,12 +54,19 @@ impl Workers {
             results,
             threads: 0,
             threads_max: cores.min(THREADS_MAX),
+            comparing: 0,
         }
+    }
+
+    /// Whether another password could be compared at once.
+    pub fn is_free(&self) -> bool {
+        self.comparing < self.threads_max
     }
 
     /// Has a password compared.
     pub fn compare(&mut self, check: PasswordCheck) {
-        if self.threads < self.threads_max {
+        self.comparing += 1;
+        if self.threads < self.comparing {
             match self.start_thread() {
                 Ok(()) => self.threads += 1,
                 Err(error) if self.threads == 0 => {
@@ -128,7 +136,11 @@ impl Workers {
 
     /// The next result, if there is one.
     pub fn take_done(&mut self) -> Option<Done> {
-        self.done.try_recv().ok()
+        let done = self.done.try_recv().ok()?;
+        if let Done::Password(..) = done {
+            self.comparing -= 1;
+        }
+        Some(done)
     }
 }
 
