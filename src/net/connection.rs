@@ -1,7 +1,7 @@
 //! One socket: its readiness, reading, writing and closing; knows neither the poller nor other connections.
 //!
-//! What stands between the socket and MQTT on some listeners, the PROXY protocol and TLS, is in [`Layers`]; a connection
-//! without has none, and reads and writes as if there were no such thing.
+//! What stands between the socket and MQTT on some listeners, the PROXY protocol and TLS, is in [`Layers`]; a
+//! connection without has none, and reads and writes as if there were no such thing.
 //!
 //! Readiness is edge-triggered: the poller tells a change once, and the flags here remember it until it is used up.
 //! 1. `READABLE` is set while the socket may hold bytes, an end or an error that were not read.
@@ -379,8 +379,8 @@ impl Connection {
         if let Some(layers) = &mut self.layers {
             layers.close(&mut self.socket);
         }
-        // After its end there is nothing left to read, and the close says the same as a shutdown would. But whom a layer
-        // refused goes on talking, and is to hear the alert of TLS.
+        // After its end there is nothing left to read, and the close says the same as a shutdown would. But whom a
+        // layer refused goes on talking, and is to hear the alert of TLS.
         if self.is(ENDED) && !self.is(REFUSED) {
             return;
         }

@@ -1,13 +1,13 @@
 //! What stands between a socket and MQTT on some listeners: first the header of the PROXY protocol, then TLS.
 //!
-//! A state machine that never waits: each read takes it as far as the bytes go that are there. It knows neither the poller
-//! nor the connection's flags.
-//! 1. [`Filled::Established`] comes once, when everything is there that stands before MQTT, and before any byte of MQTT.
-//! 2. Before that, a connection holds what its peer has sent: up to [`proxy::HEADER_BYTES_MAX`], or what rustls keeps of a
-//!    handshake: [`HELLO_BYTES_MAX`] at most, and with a client's certificates [`HANDSHAKE_BYTES_MAX`], of which it takes
-//!    hardly more memory than has come.
-//! 3. What is read from the socket is decrypted at once and fits the ring, or stays in the socket. What does not fit all
-//!    the same waits in rustls and `early`, a read's worth at most, and no more is read before it is taken.
+//! A state machine that never waits: each read takes it as far as the bytes go that are there. It knows neither the
+//! poller nor the connection's flags.
+//! 1. [`Filled::Established`] comes once, when everything is there that stands before MQTT, and before any of MQTT.
+//! 2. Before that, a connection holds what its peer has sent: up to [`proxy::HEADER_BYTES_MAX`], or what rustls keeps
+//!    of a handshake: [`HELLO_BYTES_MAX`] at most, and with a client's certificates [`HANDSHAKE_BYTES_MAX`], of which
+//!    it takes hardly more memory than has come.
+//! 3. What is read from the socket is decrypted at once and fits the ring, or stays in the socket. What does not fit
+//!    all the same waits in rustls and `early`, a read's worth at most, and no more is read before it is taken.
 //! 4. Of what is to be sent rustls holds no more than [`SENDABLE_BYTES_MAX`]; the rest waits in the outbox.
 //! 5. What a client sent before it broke TLS is handed on before the error is.
 
@@ -34,12 +34,12 @@ const FLUSH_ROUNDS_MAX: usize = 16;
 /// The longest record, of which all but the end may be in rustls already when bytes are read from the socket.
 const RECORD_BYTES_MAX: usize = 17 * 1024;
 
-/// How many bytes a client may send until its hello is whole. Those of today have less than 2 KiB, of which the larger part
-/// is a key of the post-quantum exchange.
+/// How many bytes a client may send until its hello is whole. Those of today have less than 2 KiB, of which the larger
+/// part is a key of the post-quantum exchange.
 const HELLO_BYTES_MAX: usize = 16 * 1024;
 
-/// How many bytes a client may send until the handshake is over, where it is to show certificates: rustls joins no longer
-/// message than this either.
+/// How many bytes a client may send until the handshake is over, where it is to show certificates: rustls joins no
+/// longer message than this either.
 const HANDSHAKE_BYTES_MAX: usize = 64 * 1024;
 
 /// What the layers have learnt of a connection.
@@ -74,8 +74,8 @@ enum Tls {
 /// The layers of one connection.
 pub(super) struct Layers {
     proxy: Option<ProxyProtocol>,
-    /// What was read and could not be taken yet: a part of the header, what came behind it or behind the handshake, or what
-    /// the ring had no room for. Of TLS it is encrypted, but for what came before a failure.
+    /// What was read and could not be taken yet: a part of the header, what came behind it or behind the handshake, or
+    /// what the ring had no room for. Of TLS it is encrypted, but for what came before a failure.
     early: Vec<u8>,
     context: Option<Arc<TlsContext>>,
     tls: Option<Tls>,
@@ -299,7 +299,8 @@ impl Layers {
             true => room.saturating_sub(RECORD_BYTES_MAX).min(scratch.len()),
             false => scratch.len().min(RECORD_BYTES_MAX),
         };
-        // A ring with little room, that of a packet whose end is near, takes a record's worth of plaintext in several goes.
+        // A ring with little room, that of a packet whose end is near, takes a record's worth of plaintext in several
+        // goes.
         let wanted = wanted.max(SMALL_READ_BYTES);
         let n = match read(socket, &mut scratch[..wanted]) {
             Ok(0) => return Ok(Read::of(Filled::Closed)),
@@ -310,11 +311,27 @@ impl Layers {
             Err(error) => return Err(error.into()),
         };
         let mut read = self.take_ciphertext(&scratch[..n], socket, ring)?;
-        let holds_nothing = self.plaintext == 0 && self.early.is_empty();
+        let is_drained = n < wanted && self.plaintext == 0 && self.early.is_empty();
+        if is_drained {
+            self.give_back_room();
+        }
         let has_no_more_to_say = !self.is_closed && !matches!(self.tls, Some(Tls::Failed(_)));
-        read.is_drained =
-            n < wanted && holds_nothing && has_no_more_to_say && read.filled != Filled::Established;
+        read.is_drained = is_drained && has_no_more_to_say && read.filled != Filled::Established;
         Ok(read)
+    }
+
+    /// Lets rustls give back the room that long records took. It looks at that when it is to read, so it is shown a
+    /// socket where nothing is: an idle connection is left with 4 KiB.
+    fn give_back_room(&mut self) {
+        struct Nothing;
+        impl io::Read for Nothing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(ErrorKind::WouldBlock.into())
+            }
+        }
+        if let Some(Tls::Open(tls)) = &mut self.tls {
+            let _ = tls.read_tls(&mut Nothing); // nothing is what it says
+        }
     }
 
     /// Hands what came to rustls, and what it makes of it to the ring.

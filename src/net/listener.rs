@@ -1,10 +1,10 @@
-//! Listening sockets, TCP and Unix: where they bind, their options, what an accept came to, and how many connections they
-//! may have.
+//! Listening sockets, TCP and Unix: where they bind, their options, what an accept came to, and how many connections
+//! they may have.
 //!
 //! Knows neither the poller nor connections.
 //! 1. A group is one `listener` of the configuration; its sockets, one for each address, share its limit.
 //! 2. Options that connections inherit are set on the listening socket, once: an accept costs no system call for them.
-//! 3. Of the files in the file system, only two kinds of sockets are ever removed: one at whose other end nobody is, and
+//! 3. Of what is in the file system, only two kinds of sockets are ever removed: one at whose other end nobody is, and
 //!    one of our own making.
 
 use std::fmt;
@@ -190,7 +190,8 @@ pub(super) enum ListenSocket {
 #[derive(Debug)]
 pub(super) struct SocketFile {
     path: PathBuf,
-    /// The path as text: connections are told apart by it in the log as long as the process runs, and so do its listeners.
+    /// The path as text: connections are told apart by it in the log as long as the process runs, and so do its
+    /// listeners.
     name: &'static str,
     /// Device and inode.
     identity: (u64, u64),
@@ -373,8 +374,8 @@ fn open_path(path: &Path) -> io::Result<ListenSocket> {
     Ok(ListenSocket::Unix { socket, file })
 }
 
-/// Removes what a broker that is gone left at the path of its Unix socket. A socket at which somebody may be, and a file
-/// that is no socket, are in the way and stay there.
+/// Removes what a broker that is gone left at the path of its Unix socket. A socket at which somebody may be, and a
+/// file that is no socket, are in the way and stay there.
 fn remove_dead_socket(path: &Path) -> io::Result<()> {
     let file_type = match fs::symlink_metadata(path) {
         Ok(found) => found.file_type(),
@@ -452,7 +453,8 @@ pub(super) fn interface_addresses(name: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Which of an interface's addresses are wanted: all of a family where its unspecified address is, with the wanted port.
+/// Which of an interface's addresses are wanted: all of a family where its unspecified address is, with the wanted
+/// port.
 pub(super) fn common_addresses(own: &[SocketAddr], wanted: &[SocketAddr]) -> Vec<SocketAddr> {
     let mut both = Vec::new();
     for wanted in wanted {
@@ -535,7 +537,8 @@ fn addresses(spec: &ListenerSpec) -> Result<Vec<SocketAddr>, NetError> {
     Ok(addresses)
 }
 
-/// Opens a socket on one address. An ephemeral port is `first_port`, that of the first socket, if that is free here too.
+/// Opens a socket on one address. An ephemeral port is `first_port`, that of the first socket, if that is free here
+/// too.
 fn bind(
     mut address: SocketAddr,
     first_port: Option<u16>,
@@ -609,8 +612,8 @@ pub(super) fn is_own_limit(error: &io::Error) -> bool {
     Errno::from_io_error(error) == Some(Errno::MFILE)
 }
 
-/// Whether an accept failed because of the connection that it took from the backlog, as accept(2) lists these errors: the
-/// next accept is about another connection.
+/// Whether an accept failed because of the connection that it took from the backlog, as accept(2) lists these errors:
+/// the next accept is about another connection.
 pub(super) fn is_lost_connection(error: &io::Error) -> bool {
     use Errno as E;
     matches!(

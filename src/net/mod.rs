@@ -436,8 +436,8 @@ impl Net {
         if listener::is_lost_connection(error) {
             return;
         }
-        // What this process has too many of only this process can close; while it has a connection, that is the event to
-        // wait for, and not the clock.
+        // What this process has too many of only this process can close; while it has a connection, that is the event
+        // to wait for, and not the clock.
         let waits_for_close = listener::is_own_limit(error) && !self.is_empty();
         self.accept_paused = Some(match waits_for_close {
             true => Pause::UntilClose,
@@ -542,8 +542,8 @@ impl Net {
         }
     }
 
-    /// The connections of the listener with this [`ListenerSpec::index`] whose certificate would not be accepted any more,
-    /// and why.
+    /// The connections of the listener with this [`ListenerSpec::index`] whose certificate would not be accepted any
+    /// more, and why.
     pub fn recheck_certificates(&self, listener: usize) -> Vec<(ConnectionKey, String)> {
         let Some(group) = self.groups.iter().position(|it| it.index == listener) else {
             return Vec::new();
@@ -593,8 +593,8 @@ impl Net {
     /// To be called when the connection's bytes are parsed as far as they can be: gives back its ring, or keeps what is
     /// left, and puts the connection on the ready list again if there may be more.
     ///
-    /// `needed` is the whole length in bytes of the packet at the front of the ring, or 0 if that is not known or there is
-    /// none. Unless the connection is paused, a packet that is whole counts as left for the next turn.
+    /// `needed` is the whole length in bytes of the packet at the front of the ring, or 0 if that is not known or there
+    /// is none. Unless the connection is paused, a packet that is whole counts as left for the next turn.
     pub fn settle(&mut self, key: ConnectionKey, needed: usize) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;
@@ -701,8 +701,8 @@ impl Net {
         self.connections_accepted
     }
 
-    /// Sees to it that the connection has a ring to be read into: the large one, which another may have to leave, or its
-    /// own if it has one that is to be read into directly.
+    /// Sees to it that the connection has a ring to be read into: the large one, which another may have to leave, or
+    /// its own if it has one that is to be read into directly.
     #[inline]
     fn attach(&mut self, key: ConnectionKey) {
         if self.holder != Some(key) {
