@@ -6,9 +6,9 @@
 # Each flow is a function `flow_...`, run once for each protocol version it names in FLOWS. A flow has its own topics,
 # so that all can share one broker. Prints a line for each, then `N passed, N failed`; exits with 1 if any failed.
 set -u
+source "$(dirname "$0")/common.sh"
 
 binary=${1:?usage: mosquitto_tools.sh BROKER_BINARY}
-readonly deadline=10 # seconds that anything which must happen may take
 directory=$(mktemp -d)
 chmod 755 "$directory"
 broker=
@@ -27,32 +27,6 @@ start_broker() {
     cat "$directory/log"
     echo "the broker did not open its port"
     exit 1
-}
-
-free_port() {
-    python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'
-}
-
-broker_is_open() {
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && kill -0 "$broker" 2>/dev/null
-}
-
-# Ends the broker; its exit code must be 0.
-stop_broker() {
-    kill "$broker"
-    wait "$broker"
-    local code=$?
-    broker=
-    return "$code"
-}
-
-# Runs a command again and again until it succeeds or the deadline is over.
-wait_until() {
-    local end=$((SECONDS + deadline))
-    until "$@"; do
-        ((SECONDS < end)) || return 1
-        sleep 0.05
-    done
 }
 
 pub() { timeout "$deadline" mosquitto_pub -h 127.0.0.1 -p "$port" -V "$version" "$@"; }
@@ -74,14 +48,6 @@ received() {
     wait "$listener"
     same "$1" "$(cat "$output")"
 }
-
-same() {
-    [[ "$1" == "$2" ]] && return 0
-    printf 'expected: %s\nreceived: %s\n' "$1" "$2"
-    return 1
-}
-
-lines() { printf '%s\n' "$@"; }
 
 flow_every_qos() {
     local qos
@@ -236,24 +202,6 @@ subscription_options mqttv5
 request_and_response mqttv5
 "
 
-passed=0 failed=0 listeners=0
+listeners=0
 start_broker
-while read -r flow versions; do
-    for version in $versions; do
-        topic="$flow/$version"
-        if "flow_$flow" >"$directory/said" 2>&1; then
-            echo "ok $flow ($version)"
-            passed=$((passed + 1))
-        else
-            echo "FAILED $flow ($version)"
-            cat "$directory/said"
-            failed=$((failed + 1))
-        fi
-    done
-done < <(grep . <<<"$FLOWS")
-if ! stop_broker; then
-    echo "FAILED the broker ended with another exit code than 0"
-    failed=$((failed + 1))
-fi
-echo "$passed passed, $failed failed"
-((failed == 0))
+run_flows "$FLOWS"

@@ -3,20 +3,23 @@
 //     mqttjs_flows.mjs BROKER_BINARY
 //
 // Each flow is a function that takes a Bench; `flow` says in which versions it runs. A flow has its own topics, so
-// that all can share one broker. Prints a line for each, then `N passed, N failed`; exits with 1 if any failed.
+// that all can share one broker. It has three listeners more for the flows about users and TLS: one that asks for a user
+// name and a password, the same with TLS, and one that asks for a certificate. Prints a line for each, then `N passed, N failed`; exits with 1 if any failed.
 // MQTT.js stands in tests/.cache/node, where tests/run puts it.
 
 import assert from "node:assert/strict";
-import { spawn } from "node:child_process";
-import { mkdtempSync, readFileSync, openSync, rmSync, writeFileSync, chmodSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { mkdtempSync, readFileSync, openSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import net from "node:net";
 import os from "node:os";
 import path from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
+import { fileURLToPath } from "node:url";
 
 const require = createRequire(new URL("../.cache/node/", import.meta.url));
 const mqtt = require("mqtt");
+const makeCerts = fileURLToPath(new URL("../../conf/make-certs", import.meta.url));
 
 // Milliseconds that anything which must happen may take; only a failing flow spends them.
 const DEADLINE = 10_000;
@@ -51,6 +54,7 @@ class Client {
     const answer = new Promise((resolve, reject) => {
       this.mqtt.once("connect", resolve);
       this.mqtt.once("error", reject);
+      this.mqtt.once("close", () => reject(new Error("closed before CONNACK")));
     });
     this.connack = await withDeadline(answer, "CONNACK");
     return this;
@@ -106,17 +110,23 @@ class Client {
 
 // What a flow works with: a version, a topic of its own, and clients that end with it.
 class Bench {
-  constructor(name, version, port) {
+  constructor(name, version, { ports, directory }) {
     this.version = version;
     this.topic = `${name}/${NAMES[version]}`;
-    this.url = `mqtt://127.0.0.1:${port}`;
+    this.url = `mqtt://127.0.0.1:${ports.open}`;
+    this.urls = {
+      users: `mqtt://127.0.0.1:${ports.users}`,
+      tls: `mqtts://localhost:${ports.tls}`,
+      mutual: `mqtts://localhost:${ports.mutual}`,
+    };
+    this.directory = directory;
     this.clients = [];
   }
 
   // The same name is the same client identifier.
-  client(name, options = {}) {
+  client(name, { url = this.url, ...options } = {}) {
     const clientId = `${this.topic}-${name}`;
-    const client = new Client(this.url, { protocolVersion: this.version, clientId, ...options });
+    const client = new Client(url, { protocolVersion: this.version, clientId, ...options });
     this.clients.push(client);
     return client.connected();
   }
@@ -125,6 +135,26 @@ class Bench {
   sleeper(name, sessionExpiryInterval = 600) {
     const properties = this.version === 5 ? { sessionExpiryInterval } : undefined;
     return this.client(name, { clean: false, properties });
+  }
+
+  // Expects the client not to be let in, and returns why not.
+  async refused(name, options) {
+    try {
+      await this.client(name, options);
+    } catch (error) {
+      return error;
+    }
+    return assert.fail(`${name} was let in`);
+  }
+
+  // The certificates that a client trusts, and the one that it shows.
+  authority(made = "certs") {
+    return { ca: readFileSync(path.join(this.directory, made, "ca.crt")) };
+  }
+
+  certificate(name, made = "certs") {
+    const file = (ending) => readFileSync(path.join(this.directory, made, name + ending));
+    return { ...this.authority(), cert: file(".crt"), key: file(".key") };
   }
 
   close() {
@@ -324,17 +354,112 @@ flow([5], async function assignedClientIdentifier(bench) {
   assert.match(client.connack.properties.assignedClientIdentifier, /^auto-/);
 });
 
-// A broker on a free loopback port, and how to end it.
-async function startBroker(binary) {
+// Not authorized, as it stands in a CONNACK of each version.
+const NOT_AUTHORIZED = { 4: 5, 5: 0x87 };
+
+flow([4, 5], async function userNameAndPassword(bench) {
+  const url = bench.urls.users;
+  const ann = await bench.client("ann", { url, username: "ann", password: "ann's" });
+  await ann.subscribe(bench.topic, { qos: 1 });
+  await ann.publish(bench.topic, "mine", { qos: 1 });
+  await ann.expect(bench.topic, "mine", { qos: 1 });
+  for (const user of [
+    {},
+    { username: "ann" },
+    { username: "ann", password: "wrong" },
+    { username: "nobody", password: "ann's" },
+  ]) {
+    const { code } = await bench.refused("refused", { url, ...user });
+    assert.equal(code, NOT_AUTHORIZED[bench.version]);
+  }
+});
+
+flow([4, 5], async function tlsWithAPassword(bench) {
+  const settings = { url: bench.urls.tls, username: "ann", ...bench.authority() };
+  const ann = await bench.client("ann", { ...settings, password: "ann's" });
+  await ann.subscribe(bench.topic, { qos: 2 });
+  for (const [qos, length] of [5, 200_000, 0].entries()) {
+    await ann.publish(bench.topic, "x".repeat(length), { qos });
+    await ann.expect(bench.topic, "x".repeat(length), { qos });
+  }
+  const { code } = await bench.refused("refused", { ...settings, password: "wrong" });
+  assert.equal(code, NOT_AUTHORIZED[bench.version]);
+});
+
+flow([4, 5], async function tlsOfAServerThatNobodyKnows(bench) {
+  const ann = { url: bench.urls.tls, username: "ann", password: "ann's" };
+  for (const trusted of [bench.authority("others"), {}]) {
+    const { code } = await bench.refused("ann", { ...ann, ...trusted });
+    assert.match(code, /^(UNABLE_TO_VERIFY_LEAF_SIGNATURE|UNABLE_TO_GET_ISSUER_CERT_LOCALLY)$/);
+  }
+});
+
+flow([4, 5], async function tlsWithCertificates(bench) {
+  const settings = { url: bench.urls.mutual, ...bench.certificate("meter") };
+  const meter = await bench.client("meter", settings);
+  await meter.subscribe("meters/#", { qos: 1 });
+  // Its certificate says who it is and so what it may write, whatever user name it sends.
+  const liar = await bench.client("liar", { ...settings, username: "ann", password: "ann's" });
+  await liar.publish("meters/other/power", "not the meter's");
+  await liar.publish("meters/meter/power", bench.topic, { qos: 1 });
+  await meter.expect("meters/meter/power", bench.topic, { qos: 1 });
+});
+
+flow([4, 5], async function tlsWithoutAGoodCertificate(bench) {
+  const url = bench.urls.mutual;
+  for (const shown of [bench.authority(), bench.certificate("meter", "others")]) {
+    await bench.refused("stranger", { url, ...shown });
+  }
+});
+
+const RIGHTS = "user meter\ntopic write meters/meter/#\ntopic read meters/#\nuser ann\ntopic readwrite #\n";
+
+async function freePort() {
   const probe = net.createServer();
   await new Promise((resolve) => probe.listen(0, "127.0.0.1", resolve));
   const { port } = probe.address();
   await new Promise((resolve) => probe.close(resolve));
+  return port;
+}
+
+const configuration = (ports, directory) => `
+user ${os.userInfo().username}
+per_listener_settings true
+
+listener ${ports.open} 127.0.0.1
+allow_anonymous true
+
+listener ${ports.users} 127.0.0.1
+password_file ${directory}/passwords
+
+listener ${ports.tls} 127.0.0.1
+password_file ${directory}/passwords
+certfile ${directory}/certs/server.crt
+keyfile ${directory}/certs/server.key
+
+listener ${ports.mutual} 127.0.0.1
+acl_file ${directory}/rights
+certfile ${directory}/certs/server.crt
+keyfile ${directory}/certs/server.key
+cafile ${directory}/certs/ca.crt
+require_certificate true
+use_identity_as_username true
+`;
+
+// A broker on free loopback ports, and how to end it.
+async function startBroker(binary) {
+  const ports = {};
+  for (const listener of ["open", "users", "tls", "mutual"]) ports[listener] = await freePort();
   const directory = mkdtempSync(path.join(os.tmpdir(), "midge-clients-"));
-  chmodSync(directory, 0o755);
+  for (const made of ["certs", "others"]) {
+    execFileSync("sh", [makeCerts, "--client", "meter", path.join(directory, made)]);
+  }
+  const passwords = path.join(directory, "passwords");
+  execFileSync(binary, ["passwd", "-c", "-b", passwords, "ann", "ann's"]);
+  writeFileSync(path.join(directory, "rights"), RIGHTS, { mode: 0o600 });
   const config = path.join(directory, "midge.conf");
   const log = path.join(directory, "log");
-  writeFileSync(config, `listener ${port} 127.0.0.1\nallow_anonymous true\n`);
+  writeFileSync(config, configuration(ports, directory));
   const child = spawn(binary, ["-c", config], { stdio: ["ignore", "ignore", openSync(log, "w")] });
   process.once("exit", () => child.kill("SIGKILL"));
   const ended = new Promise((resolve) => {
@@ -351,9 +476,10 @@ async function startBroker(binary) {
   const early = ended.then((code) => {
     throw new Error(`the broker ended with ${code}: ${readFileSync(log, "utf8")}`);
   });
-  await withDeadline(Promise.race([opened(port), early]), "the broker's port");
+  const allOpened = Promise.all(Object.values(ports).map(opened));
+  await withDeadline(Promise.race([allOpened, early]), "the broker's ports");
   early.catch(() => {});
-  return { port, stop };
+  return { ports, directory, stop };
 }
 
 async function opened(port) {
@@ -366,8 +492,8 @@ async function opened(port) {
   while (!(await attempt())) await sleep(20);
 }
 
-async function passes({ version, run }, port) {
-  const bench = new Bench(run.name, version, port);
+async function passes({ version, run }, broker) {
+  const bench = new Bench(run.name, version, broker);
   try {
     await run(bench);
     console.log(`ok ${run.name} (${NAMES[version]})`);
@@ -387,7 +513,7 @@ if (!binary || rest.length > 0) {
 }
 const broker = await startBroker(binary);
 let failed = 0;
-for (const each of flows) if (!(await passes(each, broker.port))) failed += 1;
+for (const each of flows) if (!(await passes(each, broker))) failed += 1;
 const ended = await broker.stop();
 console.log(`${flows.length - failed} passed, ${failed} failed`);
 process.exit(failed === 0 && ended ? 0 : 1);

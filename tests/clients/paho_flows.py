@@ -3,16 +3,20 @@
     paho_flows.py BROKER_BINARY
 
 Each flow is a function that takes a Bench; `@flow` says in which versions it runs. A flow has its own topics, so
-that all can share one broker. Prints a line for each, then `N passed, N failed`; exits with 1 if any failed.
+that all can share one broker. The broker has three listeners more for those about users and TLS: one that asks for a
+user name and a password, the same with TLS, and one that asks for a certificate. Prints a line for each, then `N passed, N failed`; exits with 1 if any failed.
 """
 
 import contextlib
+import getpass
 import pathlib
 import queue
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
+import textwrap
 import threading
 import time
 import traceback
@@ -33,7 +37,18 @@ FLOWS = []
 class Client:
     """A paho client whose calls return when the broker has answered, and whose messages wait in a queue."""
 
-    def __init__(self, version, client_id, port, clean=True, expiry=None, will=None, **properties):
+    def __init__(
+        self,
+        version,
+        client_id,
+        port,
+        clean=True,
+        expiry=None,
+        will=None,
+        user=None,
+        tls=None,
+        **properties,
+    ):
         self.version = version
         self.port = port
         session = {} if version == V5 else {"clean_session": clean}
@@ -48,6 +63,10 @@ class Client:
             self.start["properties"] = made(PacketTypes.CONNECT, properties)
         if will:
             self.paho.will_set(**will)
+        if user:
+            self.paho.username_pw_set(*user)
+        if tls:
+            self.paho.tls_set(**tls)
         self.messages = queue.Queue()
         self.connected = queue.Queue()
         self.subscribed = queue.Queue()
@@ -58,11 +77,16 @@ class Client:
         self.paho.on_message = lambda _client, _data, message: self.messages.put(message)
         self.paho.on_disconnect = lambda *_: self.gone.set()
 
-    def connect(self):
+    def answer(self):
+        """Connects; what the CONNACK says is returned."""
         self.gone.clear()
         self.paho.connect("127.0.0.1", self.port, keepalive=60, **self.start)
         self.paho.loop_start()
         _, _, flags, reason, properties = self.connected.get(timeout=DEADLINE)
+        return flags, reason, properties
+
+    def connect(self):
+        flags, reason, properties = self.answer()
         assert not reason.is_failure, f"refused: {reason}"
         self.session_present = flags.session_present
         self.connack = properties
@@ -123,18 +147,35 @@ class Client:
 class Bench:
     """What a flow works with: a version, a topic of its own, and clients that end with it."""
 
-    def __init__(self, name, version, port):
+    def __init__(self, name, version, broker):
         self.version = version
         self.topic = f"{name}/{NAMES[version]}"
-        self.port = port
+        self.broker = broker
         self.clients = []
 
     def client(self, name="client", **settings):
         """Makes a client of this flow; the same name is the same client identifier."""
+        return self.stranger(name, **settings).connect()
+
+    def stranger(self, name="client", listener="open", **settings):
+        """The same, not connected yet."""
         client_id = f"{self.topic}-{name}".replace("/", "-")
-        client = Client(self.version, client_id, self.port, **settings)
+        client = Client(self.version, client_id, self.broker.ports[listener], **settings)
         self.clients.append(client)
-        return client.connect()
+        return client
+
+    def certificate(self, name, authority="certs"):
+        """What paho is told to show as `name`, and that it is to trust our authority."""
+        directory = self.broker.directory
+        return {
+            "ca_certs": str(directory / "certs/ca.crt"),
+            "certfile": str(directory / authority / f"{name}.crt"),
+            "keyfile": str(directory / authority / f"{name}.key"),
+        }
+
+    def authority(self, name="certs"):
+        """What paho is told to trust alone."""
+        return {"ca_certs": str(self.broker.directory / name / "ca.crt")}
 
     def close(self):
         for client in self.clients:
@@ -370,7 +411,7 @@ def subscription_options(bench):
 
 @flow(V5)
 def assigned_client_identifier(bench):
-    client = Client(V5, "", bench.port).connect()
+    client = Client(V5, "", bench.broker.ports["open"]).connect()
     bench.clients.append(client)
     assert client.connack.AssignedClientIdentifier.startswith("auto-")
 
@@ -385,42 +426,177 @@ def session_expiry(bench):
     assert not bench.client("short", clean=False, expiry=1).session_present
 
 
+@flow(V31, V311, V5)
+def user_name_and_password(bench):
+    ann = bench.client("ann", listener="users", user=("ann", "ann's")).subscribe(bench.topic, 1)
+    ann.publish(bench.topic, "mine", 1)
+    ann.expect(bench.topic, "mine", 1)
+    for user in [None, ("ann",), ("ann", "wrong"), ("ann", ""), ("nobody", "ann's")]:
+        expect_refused(bench.stranger("refused", listener="users", user=user))
+
+
+@flow(V31, V311, V5)
+def tls_with_a_password(bench):
+    settings = {"listener": "tls", "tls": bench.authority()}
+    ann = bench.client("ann", user=("ann", "ann's"), **settings).subscribe(bench.topic, 2)
+    for qos, payload in enumerate([b"short", bytes(range(256)) * 800, b""]):
+        ann.publish(bench.topic, payload, qos)
+        ann.expect(bench.topic, payload, qos)
+    expect_refused(bench.stranger("refused", user=("ann", "wrong"), **settings))
+
+
+@flow(V311, V5)
+def tls_of_a_server_that_nobody_knows(bench):
+    for tls in [bench.authority("others"), SYSTEM]:
+        expect_no_handshake(bench.stranger(listener="tls", user=("ann", "ann's"), tls=tls))
+
+
+@flow(V31, V311, V5)
+def tls_with_certificates(bench):
+    settings = {"listener": "mutual", "tls": bench.certificate("meter")}
+    meter = bench.client("meter", **settings).subscribe("meters/#", 1)
+    watcher = bench.client("watcher", **settings).subscribe("meters/#", 1)
+    # Its certificate says who it is and so what it may write, whatever user name it sends.
+    liar = bench.client("liar", user=("ann", "ann's"), **settings)
+    liar.publish("meters/other/power", "not the meter's", 1)
+    liar.publish("meters/meter/power", bench.topic, 1)
+    for client in (meter, watcher):
+        client.expect("meters/meter/power", bench.topic, 1)
+
+
+@flow(V311, V5)
+def tls_without_a_good_certificate(bench):
+    for tls in [bench.authority(), bench.certificate("meter", "others")]:
+        expect_no_connection(bench.stranger(listener="mutual", tls=tls))
+
+
+SYSTEM = {"ca_certs": None}
+"""The authorities that the system trusts, ours not among them."""
+
+
+def expect_refused(client):
+    _, reason, _ = client.answer()
+    # For 3.1 and 3.1.1 paho translates the return code into that of 5.0.
+    assert reason.value == 0x87, f"answered: {reason}"
+    client.paho.disconnect()
+    client.paho.loop_stop()
+
+
+def expect_no_handshake(client):
+    try:
+        client.paho.connect("127.0.0.1", client.port, **client.start)
+    except ssl.SSLCertVerificationError:
+        return
+    raise AssertionError("the client trusts a server that it should not know")
+
+
+def expect_no_connection(client):
+    """With TLS 1.3 a client learns only from its first read that its certificate was refused."""
+    client.paho.on_connect_fail = lambda *_: client.gone.set()
+    with contextlib.suppress(OSError):
+        client.paho.connect("127.0.0.1", client.port, **client.start)
+        client.paho.loop_start()
+        assert client.gone.wait(DEADLINE), "the connection did not end"
+        client.paho.loop_stop()
+    assert client.connected.empty(), "there was a CONNACK"
+
+
+class Broker:
+    """A broker of its own on free loopback ports, with users and certificates, in a directory that goes with it."""
+
+    CONFIGURATION = """
+        user {user}
+        per_listener_settings true
+
+        listener {ports[open]} 127.0.0.1
+        allow_anonymous true
+
+        listener {ports[users]} 127.0.0.1
+        password_file {directory}/passwords
+
+        listener {ports[tls]} 127.0.0.1
+        password_file {directory}/passwords
+        certfile {directory}/certs/server.crt
+        keyfile {directory}/certs/server.key
+
+        listener {ports[mutual]} 127.0.0.1
+        acl_file {directory}/rights
+        certfile {directory}/certs/server.crt
+        keyfile {directory}/certs/server.key
+        cafile {directory}/certs/ca.crt
+        require_certificate true
+        use_identity_as_username true
+        """
+
+    RIGHTS = "user meter\ntopic write meters/meter/#\ntopic read meters/#\nuser ann\ntopic readwrite #\n"
+
+    def __init__(self, binary, directory):
+        self.directory = pathlib.Path(directory)
+        self.ports = dict(zip(("open", "users", "tls", "mutual"), free_ports(4)))
+        self.command("sh", MAKE_CERTS, "--client", "meter", self.directory / "certs")
+        self.command("sh", MAKE_CERTS, "--client", "meter", self.directory / "others")
+        self.command(binary, "passwd", "-c", "-b", self.directory / "passwords", "ann", "ann's")
+        rights = self.directory / "rights"
+        rights.write_text(self.RIGHTS)
+        rights.chmod(0o600)
+        settings = {"user": getpass.getuser(), "ports": self.ports, "directory": self.directory}
+        config = self.directory / "midge.conf"
+        config.write_text(textwrap.dedent(self.CONFIGURATION.format(**settings)))
+        self.log = self.directory / "log"
+        with self.log.open("wb") as log:
+            self.process = subprocess.Popen([binary, "-c", str(config)], stderr=log)
+
+    @staticmethod
+    def command(*words):
+        done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise SystemExit(f"{words}: {done.stdout}{done.stderr}")
+
+    def wait_until_open(self):
+        deadline = time.monotonic() + DEADLINE
+        while self.process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                for port in self.ports.values():
+                    socket.create_connection(("127.0.0.1", port)).close()
+                return
+            time.sleep(0.02)
+        print(self.log.read_text(errors="replace"))
+        raise SystemExit("the broker did not open its ports")
+
+    def stop(self):
+        self.process.terminate()
+        code = self.process.wait(DEADLINE)
+        if code != 0:
+            print(self.log.read_text(errors="replace"))
+            raise SystemExit(f"the broker ended with {code}")
+
+
+MAKE_CERTS = pathlib.Path(__file__).parent / "../../conf/make-certs"
+
+
+def free_ports(count):
+    with contextlib.ExitStack() as probes:
+        sockets = [
+            probes.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)
+        ]
+        return [probe.getsockname()[1] for probe in sockets]
+
+
 @contextlib.contextmanager
-def broker(binary):
-    """Runs a broker on a free loopback port; it must end by SIGTERM with exit code 0."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+def running(binary):
+    """Runs a broker; it must end by SIGTERM with exit code 0."""
     with tempfile.TemporaryDirectory() as directory:
-        pathlib.Path(directory).chmod(0o755)
-        config = pathlib.Path(directory, "midge.conf")
-        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
-        log = pathlib.Path(directory, "log")
-        with log.open("wb") as log_file:
-            process = subprocess.Popen([binary, "-c", str(config)], stderr=log_file)
+        broker = Broker(binary, directory)
         try:
-            wait_until_open(port, process)
-            yield port
+            broker.wait_until_open()
+            yield broker
         finally:
-            process.terminate()
-            code = process.wait(DEADLINE)
-            if code != 0:
-                print(log.read_text(errors="replace"))
-                raise SystemExit(f"the broker ended with {code}")
+            broker.stop()
 
 
-def wait_until_open(port, process):
-    deadline = time.monotonic() + DEADLINE
-    while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port)).close()
-            return
-        time.sleep(0.02)
-    raise SystemExit("the broker did not open its port")
-
-
-def run(function, version, port):
+def run(function, version, broker):
     name = function.__name__
-    bench = Bench(name, version, port)
+    bench = Bench(name, version, broker)
     try:
         function(bench)
     except Exception:
@@ -436,8 +612,8 @@ def run(function, version, port):
 def main():
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
-    with broker(sys.argv[1]) as port:
-        results = [run(function, version, port) for function, version in FLOWS]
+    with running(sys.argv[1]) as broker:
+        results = [run(function, version, broker) for function, version in FLOWS]
     failed = results.count(False)
     print(f"{len(results) - failed} passed, {failed} failed")
     raise SystemExit(1 if failed else 0)
