@@ -221,6 +221,17 @@ fn users_are_added_and_updated() {
     assert_eq!(files.names(), ["users"]);
 }
 
+/// Mosquitto's tool once hashed the name instead of the password.
+#[test]
+fn december_2020_the_password_is_not_the_name() {
+    let files = Files::with("");
+    let adding = "Adding password for user carl\n";
+    files.passwd_done(&["-b", "users", "carl", "secret"], "", adding);
+    let file = files.load();
+    assert!(verifies(&file, "carl", "secret"));
+    assert!(!verifies(&file, "carl", "carl") && !verifies(&file, "carl", ""));
+}
+
 #[test]
 fn users_are_deleted() {
     let files = Files::with("ann:a\n# bob\nbob:b\nzoe:z");

@@ -714,6 +714,33 @@ fn certificates_are_reloaded_without_dropping_a_connection() {
     subscriber.raw.fence();
 }
 
+/// An authority file that is empty or damaged never means that everybody is let in, at a reload neither.
+#[test]
+fn march_2021_broken_authorities_at_a_reload_change_nothing() {
+    let lab = Lab::new();
+    lab.client("good");
+    lab.authority("foreign");
+    lab.issue("/CN=stranger", "stranger", "foreign", None, "");
+    let broker = lab.broker(&MUTUAL);
+    let good = "--cafile {lab}/ca.crt --cert {lab}/good.crt --key {lab}/good.key";
+    let stranger = "--cafile {lab}/ca.crt --cert {lab}/stranger.crt --key {lab}/stranger.key";
+    let whole = lab.read("ca.crt");
+    let half = whole[..whole.len() / 2].to_vec();
+    for (count, broken) in [vec![], half, b"no certificate\n".to_vec()]
+        .iter()
+        .enumerate()
+    {
+        lab.write("ca.new", broken);
+        fs::rename(lab.path("ca.new"), lab.path("ca.crt")).expect("the directory is ours");
+        broker.signal(Signal::HUP);
+        broker.wait_for_log_times("The configuration was not reloaded", count + 1);
+        lab.write("ca.new", &whole);
+        fs::rename(lab.path("ca.new"), lab.path("ca.crt")).expect("the directory is ours");
+        lab.refused(&broker, stranger, "disconnected: ");
+        lab.round_trip(&broker, good);
+    }
+}
+
 #[test]
 fn a_client_that_is_revoked_at_a_reload_is_disconnected() {
     let lab = Lab::new();

@@ -225,7 +225,7 @@ fn proxies() {
 
 /// Mosquitto 2.0.0 to 2.0.11 opened a listener to everybody, without passwords, over such a line.
 #[test]
-fn tls_before_any_listener_opens_nothing_to_anonymous_clients() {
+fn august_2021_tls_before_any_listener_opens_nothing_to_anonymous_clients() {
     for row in TABLE
         .iter()
         .filter(|row| row.scope == Scope::Listener)

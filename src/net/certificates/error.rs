@@ -276,9 +276,9 @@ pub(super) enum Refusal {
     WeakSignature(&'static str),
     /// An issuer that is no authority.
     NotAnAuthority,
-    /// More authorities below one than it allows, or than [`LINKS_MAX`].
+    /// More authorities below one than it allows, or than `LINKS_MAX`.
     PathTooLong,
-    /// [`SIGNATURES_MAX`].
+    /// `SIGNATURES_MAX`.
     TooMuchWork,
     /// The key usage does not allow signatures.
     KeyUsage,

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_no_client_may_have() {
+    fn august_2023_names_that_no_client_may_have() {
         for (name, fault) in [
             (String::new(), NameFault::Empty),
             ("a\0b".to_owned(), NameFault::ControlCharacter),
