@@ -56,7 +56,7 @@ pub(super) struct Read {
 /// TLS on one socket.
 enum Tls {
     /// Until the first message of the client is there.
-    Accepting(Acceptor),
+    Accepting(Box<Acceptor>),
     /// From then on.
     Open(Box<ServerConnection>),
 }
@@ -101,7 +101,7 @@ impl Layers {
             proxy,
             early: Vec::new(),
             context: context.cloned(),
-            tls: context.map(|_| Tls::Accepting(Acceptor::default())),
+            tls: context.map(|_| Tls::Accepting(Box::default())),
             is_established: false,
             is_closed: false,
             plaintext: 0,
