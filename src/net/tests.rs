@@ -1,5 +1,7 @@
 //! Net over real loopback sockets.
 
+mod layers;
+
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::process::Command;

@@ -434,4 +434,4 @@ impl fmt::Display for Hex<'_> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -18,13 +18,13 @@ use super::*;
 const EC: &str = "EC -pkeyopt ec_paramgen_curve:P-256";
 
 /// A directory full of certificates.
-struct Lab {
+pub(in crate::net) struct Lab {
     dir: TempDir,
 }
 
 impl Lab {
     /// With an authority `ca` and a certificate `server`.
-    fn new() -> Lab {
+    pub(in crate::net) fn new() -> Lab {
         let lab = Lab {
             dir: TempDir::new().expect("a directory"),
         };
@@ -33,7 +33,7 @@ impl Lab {
         lab
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(in crate::net) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
@@ -64,7 +64,7 @@ impl Lab {
         self.openssl(&format!("genpkey -algorithm {algorithm} -out {name}.key"));
     }
 
-    fn authority(&self, name: &str) {
+    pub(in crate::net) fn authority(&self, name: &str) {
         self.key(name, EC);
         self.openssl(&format!(
             "req -x509 -new -key {name}.key -subj /CN={name} -days 365 -out {name}.crt"
@@ -72,7 +72,13 @@ impl Lab {
     }
 
     /// Makes the certificate `name` of `/CN=name`; without `extensions` of X.509 version 1.
-    fn issue(&self, name: &str, authority: &str, extensions: Option<&str>, more: &str) {
+    pub(in crate::net) fn issue(
+        &self,
+        name: &str,
+        authority: &str,
+        extensions: Option<&str>,
+        more: &str,
+    ) {
         self.issue_to(&format!("/CN={name}"), name, authority, extensions, more);
     }
 
@@ -141,7 +147,7 @@ impl Lab {
     }
 
     /// One-way TLS with `server`.
-    fn one_way(&self) -> config::Tls {
+    pub(in crate::net) fn one_way(&self) -> config::Tls {
         config::Tls {
             certfile: self.path("server.crt"),
             keyfile: self.path("server.key"),
@@ -158,7 +164,7 @@ impl Lab {
     }
 
     /// Mutual TLS with `server` for the clients of `cafile`.
-    fn mutual(&self, cafile: &str) -> config::Tls {
+    pub(in crate::net) fn mutual(&self, cafile: &str) -> config::Tls {
         config::Tls {
             cafile: Some(self.path(cafile)),
             require_certificate: true,
@@ -168,14 +174,14 @@ impl Lab {
     }
 
     /// The certificates in these files.
-    fn chain(&self, names: &[&str]) -> Vec<CertificateDer<'static>> {
+    pub(in crate::net) fn chain(&self, names: &[&str]) -> Vec<CertificateDer<'static>> {
         names
             .iter()
             .flat_map(|name| pem::certificates(&self.path(&format!("{name}.crt"))).expect(name))
             .collect()
     }
 
-    fn client(&self, names: &[&str]) -> TestClient {
+    pub(in crate::net) fn client(&self, names: &[&str]) -> TestClient {
         let key = private_key(
             &self.path(&format!("{}.key", names[0])),
             &aws_lc_rs::default_provider(),
@@ -187,7 +193,7 @@ impl Lab {
     }
 }
 
-fn load(tls: &config::Tls) -> TlsContext {
+pub(in crate::net) fn load(tls: &config::Tls) -> TlsContext {
     TlsContext::load(tls, None).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -201,7 +207,7 @@ fn verdict(context: &TlsContext, chain: &[CertificateDer<'_>]) -> String {
 
 /// A client that accepts every server and signs with any certificate.
 #[derive(Clone)]
-struct TestClient(ClientConfig);
+pub(in crate::net) struct TestClient(pub(in crate::net) ClientConfig);
 
 #[derive(Debug)]
 struct Trusting;
@@ -256,11 +262,11 @@ impl ResolvesClientCert for Shows {
 }
 
 impl TestClient {
-    fn new(certified: Option<CertifiedKey>) -> TestClient {
+    pub(in crate::net) fn new(certified: Option<CertifiedKey>) -> TestClient {
         TestClient::with_versions(certified, &[&TLS13, &TLS12])
     }
 
-    fn with_versions(
+    pub(in crate::net) fn with_versions(
         certified: Option<CertifiedKey>,
         versions: &[&'static rustls::SupportedProtocolVersion],
     ) -> TestClient {
