@@ -1,5 +1,5 @@
 #!/bin/bash
-# Accounts, rights, TLS, Unix sockets, reloads and log files, as an operator and mosquitto_pub and mosquitto_sub meet them.
+# Accounts, rights, TLS, Unix sockets, reloads and log files, as operators, mosquitto_pub and mosquitto_sub meet them.
 #
 #     accounts.sh BROKER_BINARY
 #
@@ -217,7 +217,8 @@ flow_test_config() {
 flow_reload() {
     listen $(tcp foo) -t Topic -q 1 -C 1 || return
     refused pub -h 127.0.0.1 -p "$port" -u new -P new -t Topic -m x || return
-    "$binary" passwd -b "$directory/passwords" new new && lines 'user new' 'topic write Topic' >>"$directory/rights" || return
+    "$binary" passwd -b "$directory/passwords" new new || return
+    lines 'user new' 'topic write Topic' >>"$directory/rights"
     reload 'Config reloaded\.' || return
     pub -h 127.0.0.1 -p "$port" -u new -P new -t Topic -m "new's" -q 1 || return
     received "new's" || return

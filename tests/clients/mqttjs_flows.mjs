@@ -3,8 +3,9 @@
 //     mqttjs_flows.mjs BROKER_BINARY
 //
 // Each flow is a function that takes a Bench; `flow` says in which versions it runs. A flow has its own topics, so
-// that all can share one broker. It has three listeners more for the flows about users and TLS: one that asks for a user
-// name and a password, the same with TLS, and one that asks for a certificate. Prints a line for each, then `N passed, N failed`; exits with 1 if any failed.
+// that all can share one broker. It has three listeners more for the flows about users and TLS: one that asks for a
+// user name and a password, the same with TLS, and one that asks for a certificate. Prints a line for each, then
+// `N passed, N failed`; exits with 1 if any failed.
 // MQTT.js stands in tests/.cache/node, where tests/run puts it.
 
 import assert from "node:assert/strict";

@@ -4,7 +4,8 @@
 
 Each flow is a function that takes a Bench; `@flow` says in which versions it runs. A flow has its own topics, so
 that all can share one broker. The broker has three listeners more for those about users and TLS: one that asks for a
-user name and a password, the same with TLS, and one that asks for a certificate. Prints a line for each, then `N passed, N failed`; exits with 1 if any failed.
+user name and a password, the same with TLS, and one that asks for a certificate. Prints a line for each, then
+`N passed, N failed`; exits with 1 if any failed.
 """
 
 import contextlib
