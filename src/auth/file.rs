@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -77,7 +77,18 @@ fn read_as(path: &Path, reader: &Reader) -> Result<(Vec<u8>, Vec<String>), FileE
         path: path.to_owned(),
         reason,
     };
-    let system = |error: io::Error| failed(system_reason(&error));
+    let system = |error: io::Error| {
+        failed(match error.kind() {
+            ErrorKind::PermissionDenied => {
+                let user = reader.user;
+                format!(
+                    "{} for the user that the broker runs as, whose id is {user}",
+                    system_reason(&error)
+                )
+            }
+            _ => system_reason(&error),
+        })
+    };
     let file = File::options()
         .read(true)
         // A named pipe is to be refused, not waited for.

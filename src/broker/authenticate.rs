@@ -147,7 +147,14 @@ impl Broker {
             // The name that the certificate stands for is the only one that counts.
             let identity = link.identity.as_ref();
             let name = identity.and_then(|identity| identity.user_name.as_deref());
-            let name = name.ok_or(ReasonCode::NotAuthorized)?;
+            let Some(name) = name else {
+                log::info!(
+                    target: NOTICE,
+                    "Client from {} has no certificate with a name, which its listener asks for.",
+                    link.peer
+                );
+                return Err(ReasonCode::NotAuthorized);
+            };
             return Ok(Some(Authenticated::new(Some(name), Proof::Certificate)));
         }
         match connect.user_name {

@@ -441,7 +441,8 @@ impl Layers {
             }
         }
         self.plaintext = 0;
-        self.tls = Some(Tls::Failed(certificates::describe(error)));
+        let reason = certificates::describe_behind_hello(error);
+        self.tls = Some(Tls::Failed(reason));
     }
 
     fn open(&mut self, accepted: Accepted, socket: &mut Stream) -> Result<(), FillError> {

@@ -429,6 +429,17 @@ fn open_on_interface(
     }
 }
 
+/// Whether there is a network interface of this name.
+/// # Errors
+/// [`NetError::Interface`] if there is none.
+pub fn check_interface(name: &str) -> Result<(), NetError> {
+    let addresses = interface_addresses(name).map_err(|source| NetError::Interface {
+        name: name.to_owned(),
+        source,
+    });
+    addresses.map(drop)
+}
+
 /// The addresses of a network interface, with port 0; it must be there, but may have none.
 pub(super) fn interface_addresses(name: &str) -> io::Result<Vec<SocketAddr>> {
     let mut is_there = false;

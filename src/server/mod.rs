@@ -138,6 +138,11 @@ fn fail_before_the_log(error: &dyn fmt::Display) -> ExitCode {
 /// # Errors
 /// What is wrong, as the log would say it.
 pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
+    for listener in &config.listeners {
+        if let Some(name) = &listener.bind_interface {
+            net::listener::check_interface(name).map_err(StartError::Listener)?;
+        }
+    }
     let files = Files::read(config).map_err(StartError::Files)?;
     Ok(files.warnings().collect())
 }

@@ -458,6 +458,33 @@ fn test_config_of_a_good_file() {
     }
 }
 
+/// What the file names has to be there, though nothing is bound.
+#[test]
+fn test_config_looks_at_what_is_named() {
+    for (lines, expected) in [
+        (
+            "listener 1\nbind_interface nope0\n",
+            "there is no interface of that name",
+        ),
+        (
+            "listener 1\npassword_file /nowhere/p\n",
+            "Unable to open pwfile",
+        ),
+        (
+            "listener 1\nacl_file /nowhere/a\n",
+            "Unable to open acl_file",
+        ),
+        (
+            "listener 1\ncertfile /nowhere/c\nkeyfile /nowhere/k\n",
+            "server certificate",
+        ),
+    ] {
+        let ended = run(&["--test-config", "-c", &Files::new(lines).config()]);
+        assert_eq!((ended.code, &*ended.stdout), (Some(3), ""), "{lines}");
+        assert!(ended.stderr.contains(expected), "{lines}: {}", ended.stderr);
+    }
+}
+
 /// What a broker that root has started says first.
 const RUNNING_AS: &str = "Info: running mosquitto as user";
 

@@ -38,6 +38,16 @@ pub fn describe(error: &Error) -> String {
     }
 }
 
+/// The same for what comes behind a hello that was TLS.
+pub fn describe_behind_hello(error: &Error) -> String {
+    match error {
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => "damaged TLS: what the client sent is no TLS record".to_owned(),
+        other => describe(other),
+    }
+}
+
 fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired => "certificate expired".to_owned(),

@@ -49,7 +49,7 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{KeyLog, ServerConfig};
 
-pub use self::describe::describe;
+pub use self::describe::{describe, describe_behind_hello};
 pub use self::error::{Fault, NameFault, TlsError};
 
 use self::error::{MAKE_CERTIFICATE, MAKE_REVOCATION_LIST, Refusal};
@@ -325,20 +325,11 @@ fn client_verifier(
         None => Vec::new(),
     };
     if !tls.require_certificate {
-        for (option, path) in [("capath", &tls.capath), ("crlfile", &tls.crlfile)] {
-            if let Some(path) = path {
-                warnings.push(format!(
-                    "{option} {} has no effect without require_certificate true.",
-                    path.display()
-                ));
-            }
-        }
-        if tls.user_name.is_some() {
-            warnings.push(
-                "The user name is to be taken from certificates, but without require_certificate true no client is \
-                 asked for one: every client will be refused."
-                    .to_owned(),
-            );
+        if let Some(path) = &tls.capath {
+            warnings.push(format!(
+                "capath {} has no effect without require_certificate true.",
+                path.display()
+            ));
         }
         return Ok(None);
     }
