@@ -748,7 +748,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn issue_3435_any_bytes(bytes in vec(any::<u8>(), 0..300)) {
+        fn mosquitto_3435_any_bytes(bytes in vec(any::<u8>(), 0..300)) {
             for version in [ProxyProtocol::V1, V2] {
                 let _ = decode(version, &bytes);
             }

@@ -632,7 +632,7 @@ fn expect_intruders_refused(broker: &Broker) {
 
 /// A spoofed Client Identifier must neither end the connection nor wipe the session of the user whose it is.
 #[test]
-fn issue_3551_a_connected_session_is_its_owners() {
+fn mosquitto_3551_a_connected_session_is_its_owners() {
     for version in Version::ALL {
         let (broker, mut owner) = owned_session(version);
         expect_intruders_refused(&broker);
@@ -646,7 +646,7 @@ fn issue_3551_a_connected_session_is_its_owners() {
 
 /// The same while the owner is away.
 #[test]
-fn issue_3551_a_sleeping_session_is_its_owners() {
+fn mosquitto_3551_a_sleeping_session_is_its_owners() {
     for version in Version::ALL {
         let (broker, owner) = owned_session(version);
         owner.leave();
@@ -662,7 +662,7 @@ fn issue_3551_a_sleeping_session_is_its_owners() {
 
 /// The owner does with its session as ever: takes it over, resumes it, begins anew.
 #[test]
-fn issue_3551_the_owner_comes_again() {
+fn mosquitto_3551_the_owner_comes_again() {
     let (broker, mut first) = owned_session(Version::V5);
     let mut second = broker.connect_with(Version::V5, user("shared", "foo").persistent());
     first.expect(disconnect().reason(0x8E));
@@ -675,7 +675,7 @@ fn issue_3551_the_owner_comes_again() {
 
 /// Nobody can prove a session to be theirs that nobody proved a name for: it is whoever's comes.
 #[test]
-fn issue_3551_an_anonymous_session_is_everybodys() {
+fn mosquitto_3551_an_anonymous_session_is_everybodys() {
     let lines = ["allow_anonymous true", "password_file {dir}/passwords"];
     let broker = Broker::start_with(&lines, &[("passwords", PASSWORDS)]);
     let mut nobody = broker.connect_with(Version::V5, connect("shared").persistent());
@@ -689,7 +689,7 @@ fn issue_3551_an_anonymous_session_is_everybodys() {
 
 /// An owner who is no more keeps nobody out.
 #[test]
-fn issue_3551_a_removed_user_owns_nothing() {
+fn mosquitto_3551_a_removed_user_owns_nothing() {
     let (broker, mut owner) = owned_session(Version::V5);
     let (_, others) = PASSWORDS.split_once("bar:").expect("it is there");
     broker.write("passwords", &format!("bar:{others}"));
@@ -703,7 +703,7 @@ fn issue_3551_a_removed_user_owns_nothing() {
 
 /// What was kept for an owner who is no more is nobody's: whoever comes begins anew, whatever they ask for.
 #[test]
-fn issue_3551_a_removed_users_messages_are_nobodys() {
+fn mosquitto_3551_a_removed_users_messages_are_nobodys() {
     let (broker, owner) = owned_session(Version::V5);
     owner.leave();
     let mut publisher = broker.connect_with(Version::V5, user("publisher", "bar"));
@@ -719,7 +719,7 @@ fn issue_3551_a_removed_users_messages_are_nobodys() {
 
 /// A name in one password file is not the same name in another.
 #[test]
-fn issue_3551_a_name_belongs_to_its_password_file() {
+fn mosquitto_3551_a_name_belongs_to_its_password_file() {
     let port = free_port();
     let second = format!("listener {port} 127.0.0.1");
     let lines = [
