@@ -12,6 +12,8 @@ use super::client::{Client, ClientKey, Identity, Password};
 use super::principal::Proof;
 use super::timers::Time;
 use crate::auth::password::Challenge;
+#[cfg(test)]
+use crate::auth::password::PasswordFile;
 use crate::buffer::{ConnectionKey, PeerAddress};
 use crate::config::log_target::NOTICE;
 use crate::mqtt::{Connect, ReasonCode};
@@ -26,6 +28,17 @@ pub struct PasswordCheck {
 }
 
 impl PasswordCheck {
+    #[cfg(test)]
+    pub(super) fn for_test(connection: ConnectionKey) -> PasswordCheck {
+        let nobody = PasswordFile::parse("none".as_ref(), b"").expect("an empty file is good");
+        PasswordCheck {
+            connection,
+            user_name: "nobody".into(),
+            challenge: nobody.challenge("nobody"),
+            password: Box::default(),
+        }
+    }
+
     /// Compares; takes tens of milliseconds.
     pub fn is_right(&self) -> bool {
         self.challenge.verify(&self.password)
@@ -84,9 +97,9 @@ impl Broker {
         }
     }
 
-    /// The next password that is to be compared, in the order that they came.
+    /// The next password that is to be compared.
     pub fn take_password_check(&mut self) -> Option<PasswordCheck> {
-        self.checks.pop_front()
+        self.waiting.pop()
     }
 
     /// Whether the password of `check` was found to be right since it was asked for.
@@ -134,13 +147,7 @@ impl Broker {
         connect: &Connect<'_>,
     ) -> Result<Option<Authenticated>, ReasonCode> {
         let listener = self.listener_of(key);
-        let certified = listener
-            .tls
-            .as_ref()
-            .is_some_and(|tls| tls.user_name.is_some())
-            || listener
-                .proxy_protocol
-                .is_some_and(|proxy| proxy.identity_is_user_name());
+        let certified = listener.takes_names_of_certificates();
         let link = self.clients[key].link.as_ref();
         let link = link.expect("CONNECT came on a link");
         if certified {
@@ -202,12 +209,13 @@ impl Broker {
             return Ok(Some(Authenticated::new(Some(user_name), proof)));
         }
         link.password = Password::Waits;
-        self.checks.push_back(PasswordCheck {
+        let check = PasswordCheck {
             connection: link.connection,
             user_name: user_name.into(),
             challenge: passwords.challenge(user_name),
             password: password.into(),
-        });
+        };
+        self.waiting.push(link.peer.address, check);
         Ok(None)
     }
 }

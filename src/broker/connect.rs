@@ -177,9 +177,6 @@ impl Broker {
         requested: &Requested,
     ) -> Result<(), ReasonCode> {
         let listener = self.listener_of(key);
-        if self.is_out_of_memory {
-            return Err(ReasonCode::ServerBusy);
-        }
         if requested.has_method {
             return Err(ReasonCode::BadAuthenticationMethod); // [MQTT-4.12.0-1]
         }
@@ -248,18 +245,12 @@ impl Broker {
         let principal = Principal::new(authority, &client_id, user_name, proof, index);
         match self.clients.find(&client_id) {
             Some(old) => {
-                let owner = self.clients[old].session.principal.as_ref();
-                let is_refused =
-                    |owner: &&Rc<Principal>| owner.session_for(&principal) == Claim::Refused;
-                if let Some(owner) = owner.filter(is_refused) {
-                    let owner = owner.user_name.as_deref().unwrap_or_default();
-                    log::info!(
-                        target: NOTICE,
-                        "Client {client_id} is refused: its session belongs to the user '{owner}'."
-                    );
+                if self.claim_to(old, &principal) == Claim::Refused {
+                    self.log_foreign_session(key, old, &principal);
                     return Err(ReasonCode::ClientIdentifierNotValid);
                 }
             }
+            None if self.is_out_of_memory => return Err(ReasonCode::ServerBusy),
             None => {
                 let limit = self.config.global_max_clients;
                 if limit.is_some_and(|max| self.clients.named() >= max.get()) {
@@ -333,9 +324,8 @@ impl Broker {
         now: Time,
     ) -> (ClientKey, bool) {
         let old = self.clients.find(&principal.client_id);
-        let owner = old.and_then(|old| self.clients[old].session.principal.as_ref());
         let is_discarded =
-            owner.is_some_and(|owner| owner.session_for(&principal) == Claim::Discarded);
+            old.is_some_and(|old| self.claim_to(old, &principal) == Claim::Discarded);
         let (key, session_present) =
             self.find_session(key, &principal.client_id, clean_start || is_discarded, now);
         let session = &mut self.clients[key].session;
@@ -344,6 +334,36 @@ impl Broker {
             self.rights_of_session_changed(key);
         }
         (key, session_present)
+    }
+
+    /// What becomes of the session in `old` when `principal` comes under its Client Identifier. One that ends with its
+    /// connection has nothing to protect: there whoever comes takes over, as in Mosquitto.
+    fn claim_to(&self, old: ClientKey, principal: &Principal) -> Claim {
+        let session = &self.clients[old].session;
+        match &session.principal {
+            Some(owner) if session.expiry != SessionExpiry::WithConnection => {
+                owner.session_for(principal)
+            }
+            _ => Claim::Resumed,
+        }
+    }
+
+    fn log_foreign_session(&self, key: ClientKey, old: ClientKey, principal: &Principal) {
+        let owner = self.clients[old].session.principal.as_ref();
+        let owner = owner.and_then(|owner| owner.user_name.as_deref());
+        let (name, owner) = (&principal.client_id, owner.unwrap_or_default());
+        let who = match &principal.user_name {
+            Some(user_name) => format!("the user '{user_name}'"),
+            None => "an anonymous client".to_owned(),
+        };
+        if let Some(link) = &self.clients[key].link {
+            log::info!(
+                target: NOTICE,
+                "Client {name} from {} is refused: it is {who}, and the session of that name belongs to the user \
+                 '{owner}', until it expires or that user is removed from the password file.",
+                link.peer
+            );
+        }
     }
 
     fn find_session(

@@ -154,6 +154,9 @@ impl Broker {
         if let Some(timer) = link.timer.take() {
             self.timers.cancel(timer);
         }
+        if matches!(link.password, Password::Waits) {
+            self.waiting.forget(link.connection);
+        }
         let outbox = std::mem::take(&mut link.outbox);
         self.output.closing.push(Farewell {
             // [MQTT-3.14.4-2], [MQTT-4.13.2-1]

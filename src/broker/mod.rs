@@ -35,6 +35,7 @@ mod subscribe;
 pub mod subscriptions;
 pub mod sys;
 pub mod timers;
+mod waiting;
 mod will;
 
 pub use authenticate::PasswordCheck;
@@ -46,6 +47,7 @@ pub use ending::Ending;
 use crate::auth::Auth;
 use crate::auth::password::Verified;
 use crate::buffer::{BufferPool, ConnectionKey, Outbox};
+use crate::config::log_target::NOTICE;
 use crate::config::{Config, Listener};
 use crate::mqtt::{
     self, DecodeError, Limits, Packet, Property, ProtocolVersion, ReasonCode, disconnect,
@@ -55,11 +57,12 @@ use message::Tally;
 use principal::Authority;
 use retain::RetainedMessage;
 use retained::Retained;
-use std::collections::VecDeque;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::time::Duration;
 use subscriptions::Subscriptions;
 use timers::{Time, Timers};
+use waiting::Waiting;
 
 /// What a CONNECT may have in bytes, whatever `max_packet_size` grants to those who were let in. The longest one of
 /// 3.1.1 has a third of this; the rest is for user properties.
@@ -113,7 +116,7 @@ pub struct Broker {
     /// Passwords that were verified once, so that a reconnect costs no hash.
     verified: Verified,
     /// Passwords that are to be verified elsewhere.
-    checks: VecDeque<PasswordCheck>,
+    waiting: Waiting,
     clients: Clients,
     subscriptions: Subscriptions,
     /// They belong to no session and stay when one ends: [MQTT-3.1.2-7] of 3.1.1.
@@ -156,7 +159,7 @@ impl Broker {
             is_out_of_memory: false,
             authority: Authority::new(auth),
             verified: Verified::new().expect("the system has random bytes at the start"),
-            checks: VecDeque::new(),
+            waiting: Waiting::default(),
             clients: Clients::default(),
             subscriptions: Subscriptions::new(seed),
             retained: Retained::new(seed),
@@ -195,15 +198,27 @@ impl Broker {
         })
     }
 
-    /// How many bytes of memory the process has. Beyond `memory_limit` nobody gets in, and who brings a message or a
-    /// subscription is disconnected; what frees memory goes on.
+    /// How many bytes of memory the process has. Beyond `memory_limit` nobody begins a session, and who brings a message or
+    /// a subscription is disconnected; what frees memory goes on, such as a client that comes back for its messages.
     pub fn set_memory(&mut self, bytes: usize) {
-        let limit = self.config.memory_limit;
-        let is_out = limit.is_some_and(|limit| bytes > limit.get());
-        if is_out && !self.is_out_of_memory {
-            log::warn!("Warning: memory_limit is reached: messages and subscriptions are refused.");
+        let limit = self
+            .config
+            .memory_limit
+            .map_or(usize::MAX, NonZeroUsize::get);
+        // Some way below the limit before it ends, so that the log does not hear of every message.
+        let is_out = match self.is_out_of_memory {
+            true => bytes > limit - limit / 16,
+            false => bytes > limit,
+        };
+        if is_out != self.is_out_of_memory {
+            self.is_out_of_memory = is_out;
+            match is_out {
+                true => log::warn!(
+                    "Warning: memory_limit is reached: new sessions, messages and subscriptions are refused."
+                ),
+                false => log::info!(target: NOTICE, "Memory is below memory_limit again."),
+            }
         }
-        self.is_out_of_memory = is_out;
         self.sys.set_memory(bytes as u64);
     }
 

@@ -158,7 +158,7 @@ impl Principal {
         self.may(|rights| rights.may_subscribe(filter))
     }
 
-    /// What becomes of their session when `other` comes under the same Client Identifier. A name that was proven belongs to
+    /// What becomes of their session, which outlives its connection, when `other` comes under the same Client Identifier. A name that was proven belongs to
     /// whoever proves it again, for as long as it could be.
     pub fn session_for(&self, other: &Principal) -> Claim {
         if !self.proof.is_some() || self.is_proven_again_by(other) {

@@ -72,7 +72,7 @@ impl Broker {
         let auth = self.authority.auth();
         let passwords = auth.passwords(principal.listener);
         match (&principal.proof, &principal.user_name, passwords) {
-            (Proof::Certificate, ..) => true,
+            (Proof::Certificate, ..) => listener.takes_names_of_certificates(),
             (Proof::Password(hash), Some(name), Some(passwords)) => {
                 passwords.hash_of(name) == Some(hash)
             }

@@ -174,6 +174,15 @@ pub struct Listener {
     pub tls: Option<Tls>,
 }
 
+impl Listener {
+    /// Whether user names are those of certificates, shown here or to a proxy.
+    pub fn takes_names_of_certificates(&self) -> bool {
+        let of_tls = self.tls.as_ref().and_then(|tls| tls.user_name);
+        let of_proxy = self.proxy_protocol;
+        of_tls.is_some() || of_proxy.is_some_and(ProxyProtocol::identity_is_user_name)
+    }
+}
+
 /// `accept_protocol_versions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AcceptVersions {

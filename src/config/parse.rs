@@ -103,6 +103,8 @@ struct Parser<'a> {
 
 impl Parser<'_> {
     fn file(&mut self, bytes: &[u8]) -> File {
+        // What some editors put before a text says nothing.
+        let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
         let mut settings = Vec::new();
         for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
             let line_number = u32::try_from(index).unwrap_or(u32::MAX).saturating_add(1);

@@ -208,6 +208,15 @@ impl Connection {
         !self.is(PAUSED)
     }
 
+    pub(super) fn is_paused(&self) -> bool {
+        self.is(PAUSED)
+    }
+
+    /// Whether the peer has closed its side, as far as the poller has told.
+    pub(super) fn has_hung_up(&self) -> bool {
+        self.is(READ_CLOSED)
+    }
+
     pub(super) fn pause(&mut self) {
         self.flags |= PAUSED;
     }

@@ -75,6 +75,8 @@ pub struct Net {
     connections: Connections,
     ready: TurnList,
     writable: TurnList,
+    /// Connections that are not read, and whose peer has closed its side meanwhile.
+    hung_up: Vec<ConnectionKey>,
     rings: RingPool,
     /// What was read for layers; empty until there are some.
     scratch: Vec<u8>,
@@ -229,6 +231,7 @@ impl Net {
             connections: Connections::default(),
             ready: TurnList::default(),
             writable: TurnList::default(),
+            hung_up: Vec::new(),
             rings: RingPool::new(),
             scratch: Vec::new(),
             holder: None,
@@ -331,6 +334,8 @@ impl Net {
                         && connection.handle_readable(read_closed)
                     {
                         self.ready.push(key);
+                    } else if read_closed && connection.is_paused() {
+                        self.hung_up.push(key);
                     }
                     if (event.is_writable() || event.is_write_closed())
                         && connection.handle_writable()
@@ -468,6 +473,11 @@ impl Net {
                 return Some(key);
             }
         }
+    }
+
+    /// A connection that is paused, and whose peer will send no more; told once.
+    pub fn take_hung_up(&mut self) -> Option<ConnectionKey> {
+        self.hung_up.pop()
     }
 
     /// The next connection whose flush was blocked and can go on.
@@ -627,6 +637,9 @@ impl Net {
     pub fn pause(&mut self, key: ConnectionKey) {
         if let Some(connection) = self.connections.get_mut(key) {
             connection.pause();
+            if connection.has_hung_up() {
+                self.hung_up.push(key);
+            }
         }
     }
 

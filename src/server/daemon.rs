@@ -33,6 +33,23 @@ pub struct Process {
     next_alive: Option<Time>,
 }
 
+/// Checks what [`Process::settle`] would do, and becomes the user that the broker would run as, so that files are read with
+/// its rights. For a process that ends afterwards.
+/// # Errors
+/// As [`Process::settle`].
+pub fn check(pid_file: Option<&Path>, user: Option<&str>) -> Result<(), DaemonError> {
+    if let Some(path) = pid_file
+        && let Some(directory) = path.parent().filter(|it| !it.as_os_str().is_empty())
+        && !directory.is_dir()
+    {
+        return Err(DaemonError::PidFile {
+            path: path.to_owned(),
+            reason: format!("{} is no directory", directory.display()),
+        });
+    }
+    drop_privileges(user, &Environment::of_process()).map(drop)
+}
+
 impl Process {
     /// Makes of the process what was asked for: the mode of new files, its number in `pid_file`, and `user` in the
     /// place of root. To be called before the log is opened and before any secret is read, so that what belongs to root

@@ -63,6 +63,7 @@ impl Server {
         }
         self.tick(now);
         self.broker.resume_replays(now);
+        self.drop_hung_up(now);
         self.compare_passwords(now);
         self.publish_log(now);
         self.flush(now);
@@ -113,6 +114,15 @@ impl Server {
                 self.net.resume(check.connection);
             } else {
                 self.workers.compare(check);
+            }
+        }
+    }
+
+    /// Whoever closes while their password waits to be compared needs no answer, and nobody is to wait for them.
+    fn drop_hung_up(&mut self, now: Time) {
+        while let Some(connection) = self.net.take_hung_up() {
+            if self.broker.is_waiting(connection) {
+                self.broker.detach(connection, Ending::ClosedByClient, now);
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::buffer::ConnectionKey;
 use crate::config::{Config, Listener, Severity, SocketDomain, Warning, log_target, system_reason};
 use crate::net::{self, ListenerSpec, Net, NetError, TlsContext};
 
-use self::daemon::{Process, background};
+use self::daemon::{DaemonError, Process, background};
 use self::log::{LogError, Logging};
 use self::reload::{Files, FilesError, Progress};
 use self::workers::Workers;
@@ -67,6 +67,8 @@ pub enum StartError {
     Listener(NetError),
     /// A file that the configuration names cannot be used.
     Files(FilesError),
+    /// The process cannot become what the configuration asks for.
+    Process(DaemonError),
 }
 
 impl StartError {
@@ -75,7 +77,10 @@ impl StartError {
         match self {
             StartError::Files(FilesError::Auth(error)) if error.is_unreadable() => 13,
             StartError::Files(FilesError::Auth(_)) => 3,
-            StartError::System(_) | StartError::Listener(_) | StartError::Files(_) => 1,
+            StartError::System(_)
+            | StartError::Listener(_)
+            | StartError::Files(_)
+            | StartError::Process(_) => 1,
         }
     }
 }
@@ -86,6 +91,7 @@ impl fmt::Display for StartError {
             StartError::System(error) => write!(f, "Error: {}.", system_reason(error)),
             StartError::Listener(error) => write!(f, "{error}"),
             StartError::Files(error) => write!(f, "{error}"),
+            StartError::Process(error) => write!(f, "{error}"),
         }
     }
 }
@@ -98,10 +104,8 @@ pub fn run(config: Config) -> ExitCode {
         Ok(process) => process,
         Err(error) => return fail_before_the_log(&error),
     };
-    let logging = match self::log::install(config.log.clone()) {
-        Ok(logging) => Some(Rc::new(logging)),
-        // It gets the lines.
-        Err(LogError::Installed) => None,
+    let logging = match install_log(&config) {
+        Ok(logging) => logging.map(Rc::new),
         Err(error) => return fail_before_the_log(&error),
     };
     process.tell();
@@ -126,6 +130,25 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
+/// Opens the log. A file that cannot be opened, as where a container lacks its directory, ends no start, as in Mosquitto: the
+/// lines go to standard error, the first one says so, and a reload tries again. `None` where another logger is installed,
+/// which gets the lines.
+fn install_log(config: &Config) -> Result<Option<Logging>, LogError> {
+    let error = match self::log::install(config.log.clone()) {
+        Ok(logging) => return Ok(Some(logging)),
+        Err(LogError::Installed) => return Ok(None),
+        Err(error) => error,
+    };
+    let without_file = crate::config::Log {
+        file: None,
+        stderr: true,
+        ..config.log.clone()
+    };
+    let logging = self::log::install(without_file)?;
+    ::log::error!("{error}");
+    Ok(Some(logging))
+}
+
 /// Says on standard error, in the form of the log, why there is none, and to who started this in the background.
 fn fail_before_the_log(error: &dyn fmt::Display) -> ExitCode {
     let _logging = self::log::install(crate::config::Log::default());
@@ -143,8 +166,21 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
             net::listener::check_interface(name).map_err(StartError::Listener)?;
         }
     }
+    daemon::check(config.pid_file.as_deref(), config.user.as_deref())
+        .map_err(StartError::Process)?;
     let files = Files::read(config).map_err(StartError::Files)?;
-    Ok(files.warnings().collect())
+    let mut warnings: Vec<String> = files.warnings().collect();
+    if let Some(file) = &config.log.file
+        && !file
+            .parent()
+            .is_some_and(|it| it.as_os_str().is_empty() || it.is_dir())
+    {
+        let file = file.display();
+        warnings.push(format!(
+            "Warning: There is no directory for the log file {file}: standard error would be used."
+        ));
+    }
+    Ok(warnings)
 }
 
 /// Logs an error that has several lines.

@@ -59,6 +59,7 @@ pub fn is_here() -> bool {
 pub fn tell_started() {
     if is_here() {
         tell(io::stdin(), STARTED);
+        forget_caller();
     }
 }
 
@@ -75,6 +76,13 @@ fn tell(caller: impl AsFd, text: &[u8]) {
     let _ = rustix::net::send(&caller, text, SendFlags::NOSIGNAL | SendFlags::DONTWAIT);
     // Not a close, which would leave the number of standard input to the next file.
     let _ = rustix::net::shutdown(&caller, Shutdown::Both);
+}
+
+/// Standard input becomes what it is for every other daemon.
+fn forget_caller() {
+    if let Ok(nothing) = std::fs::File::open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&nothing); // then it stays a socket with nobody behind it
+    }
 }
 
 #[cfg(test)]

@@ -271,6 +271,16 @@ impl Writer {
             self.sink.destination,
             system_reason(error)
         );
+        // Where this is the only destination, nobody would hear of it. A standard error that does not take it either is
+        // nobody's loss.
+        let name = &self.sink.destination;
+        let line = format!(
+            "Error: Unable to write to {name}: {}.\n",
+            system_reason(error)
+        );
+        if matches!(name, Destination::File(_)) {
+            let _ = rustix::io::write(rustix::stdio::stderr(), line.as_bytes());
+        }
     }
 
     fn reopen(&mut self) {
