@@ -346,6 +346,40 @@ fn max_queued_messages() {
     assert_eq!(broker.log_text().matches(DROPPING).count(), 1);
 }
 
+/// `memory_limit`: beyond it messages and new sessions are refused, but who comes back for what waits gets it, and then all
+/// goes on.
+#[test]
+fn memory_limit() {
+    let broker = Broker::start(&["memory_limit 20000000", "max_queued_messages 0"]);
+    persistent(&broker, Version::V5, "sleeper", 1).leave();
+    let mut publisher = broker.connect_v5("publisher");
+    let big = publish("t", vec![b'x'; 200_000]).qos(1).packet_id(1);
+    let mut accepted = 0;
+    loop {
+        publisher.send(&big);
+        let answer = publisher.expect_packet();
+        if answer[0] == 0xE0 {
+            assert_eq!(answer[2], 0x97, "quota exceeded");
+            break;
+        }
+        accepted += 1;
+        assert!(accepted < 200, "the limit is not kept");
+    }
+    broker.wait_for_log("disconnected: out of memory.");
+    let mut stranger = broker.open(Version::V5);
+    stranger.send(connect("stranger"));
+    assert_eq!(stranger.expect_connack().reason, 0x89, "server busy");
+
+    let mut sleeper = resume(&broker, Version::V5, "sleeper");
+    assert!(sleeper.connack.session_present);
+    for _ in 0..accepted {
+        assert_eq!(sleeper.receive_any().payload.len(), 200_000);
+    }
+    sleeper.fence();
+    broker.wait_for_log("Memory is below memory_limit again.");
+    broker.connect_v5("stranger").leave();
+}
+
 /// For a connected client the queue begins behind the window.
 #[test]
 fn max_queued_messages_behind_the_window() {

@@ -188,3 +188,12 @@ fn topics() {
     other.send(disconnect());
     next("N", "Client other ");
 }
+
+/// A log file that cannot be opened, as in a container without its directory, ends no start.
+#[test]
+fn a_file_that_cannot_be_opened() {
+    let broker = Broker::start(&["log_dest file {dir}/missing/midge.log"]);
+    broker.wait_for_log("Error: Unable to open log file");
+    broker.connect_v5("client").leave();
+    broker.wait_for_log("Client client [");
+}

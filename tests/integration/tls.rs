@@ -714,6 +714,28 @@ fn certificates_are_reloaded_without_dropping_a_connection() {
     subscriber.raw.fence();
 }
 
+/// Who is in by the name of a certificate is not, once names are no longer taken from certificates.
+#[test]
+fn cve_2021_34434_names_of_certificates_switched_off_at_a_reload() {
+    let lab = Lab::new();
+    lab.client("sensor");
+    let broker = lab.broker(&MUTUAL);
+    let words = "-cert {lab}/sensor.crt -key {lab}/sensor.key";
+    let mut sensor = Tunnel::connect(&lab, &broker, "sensor", words);
+    broker.wait_for_log("u'sensor'");
+    let lab_dir = lab.0.to_str().expect("we chose the name");
+    let lines: Vec<String> = MUTUAL[..4]
+        .iter()
+        .map(|line| line.replace("{lab}", lab_dir))
+        .chain(["allow_anonymous false".to_owned()])
+        .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    broker.configure(&lines);
+    broker.reload();
+    assert!(sensor.raw.drain_until_closed().is_some());
+    broker.wait_for_log("disconnected: administrative action.");
+}
+
 /// An authority file that is empty or damaged never means that everybody is let in, at a reload neither.
 #[test]
 fn march_2021_broken_authorities_at_a_reload_change_nothing() {
