@@ -485,8 +485,12 @@ fn test_config_looks_at_what_is_named() {
     }
 }
 
-/// What a broker that root has started says first.
-const RUNNING_AS: &str = "Info: running mosquitto as user";
+/// Whether `line` is of those that a broker which root has started says first: whom it runs as, and whom instead of.
+fn is_about_the_user(line: &str) -> bool {
+    line.starts_with("Info: running mosquitto as user")
+        || line.starts_with("Warning: There is no user")
+        || line.starts_with("Warning: Mosquitto should not be run as root")
+}
 
 /// The lines of a start without a configuration, which people and their scripts know, and of the end.
 #[test]
@@ -500,7 +504,7 @@ fn start_up_lines_of_the_default_configuration() {
     // What the connection that looked for the port left.
     let lines: Vec<&str> = lines
         .into_iter()
-        .filter(|line| !line.contains("127.0.0.1") && !line.starts_with(RUNNING_AS))
+        .filter(|line| !line.contains("127.0.0.1") && !is_about_the_user(line))
         .collect();
     let version = lines[0]
         .strip_prefix("mosquitto version ")
@@ -544,7 +548,7 @@ fn start_up_lines_of_a_configuration() {
     let log = broker.log_text();
     let lines: Vec<&str> = log
         .lines()
-        .filter(|line| !line.starts_with(RUNNING_AS))
+        .filter(|line| !is_about_the_user(line))
         .collect();
     assert!(lines[0].ends_with(" starting"));
     assert_eq!(
