@@ -258,6 +258,25 @@ pub struct Tls {
     pub ignores_dates: bool,
 }
 
+impl Tls {
+    /// A listener that shows this certificate and asks clients for none.
+    pub fn one_way(certfile: impl Into<PathBuf>, keyfile: impl Into<PathBuf>) -> Tls {
+        Tls {
+            certfile: certfile.into(),
+            keyfile: keyfile.into(),
+            cafile: None,
+            capath: None,
+            crlfile: None,
+            require_certificate: false,
+            user_name: None,
+            ciphers: None,
+            ciphers_tls13: None,
+            version_min: TlsVersion::V12,
+            ignores_dates: false,
+        }
+    }
+}
+
 /// What of a client's certificate is its user name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CertificateName {

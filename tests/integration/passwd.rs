@@ -660,7 +660,7 @@ impl Drop for Mosquitto {
 }
 
 #[test]
-#[ignore = "needs Debian's mosquitto"]
+#[ignore = "needs Debian's mosquitto: `cargo test --test integration passwd -- --ignored`"]
 fn mosquitto_reads_our_files() {
     let files = Files::with("# users\n\nplain:plain\n");
     for (options, user_name) in [
@@ -682,7 +682,7 @@ fn mosquitto_reads_our_files() {
 }
 
 #[test]
-#[ignore = "needs Debian's mosquitto"]
+#[ignore = "needs Debian's mosquitto: `cargo test --test integration passwd -- --ignored`"]
 fn we_read_mosquittos_files() {
     let files = Files::with("plain:plain\n");
     let original = |arguments: &[&str]| {

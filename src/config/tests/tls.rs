@@ -10,19 +10,7 @@ fn tls(text: &str) -> Option<Tls> {
 
 #[test]
 fn tls_options_come_to_their_fields() {
-    let plain = Tls {
-        certfile: "c.pem".into(),
-        keyfile: "k.pem".into(),
-        cafile: None,
-        capath: None,
-        crlfile: None,
-        require_certificate: false,
-        user_name: None,
-        ciphers: None,
-        ciphers_tls13: None,
-        version_min: TlsVersion::V12,
-        ignores_dates: false,
-    };
+    let plain = Tls::one_way("c.pem", "k.pem");
     assert_eq!(tls(TLS), Some(plain.clone()));
     assert_eq!(tls("listener 1883"), None);
     let all = Tls {

@@ -142,19 +142,7 @@ impl Lab {
 
     /// One-way TLS with `server`.
     fn one_way(&self) -> config::Tls {
-        config::Tls {
-            certfile: self.path("server.crt"),
-            keyfile: self.path("server.key"),
-            cafile: None,
-            capath: None,
-            crlfile: None,
-            require_certificate: false,
-            user_name: None,
-            ciphers: None,
-            ciphers_tls13: None,
-            version_min: TlsVersion::V12,
-            ignores_dates: false,
-        }
+        config::Tls::one_way(self.path("server.crt"), self.path("server.key"))
     }
 
     /// Mutual TLS with `server` for the clients of `cafile`.

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, HandshakeKind, RootCertStore, SupportedProtocolVersio
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::{CertificateName, ProxyProtocol, Tls, TlsVersion};
+use crate::config::{CertificateName, ProxyProtocol, Tls};
 use crate::net::layers::Layers;
 
 /// Contexts and what clients need.
@@ -64,19 +64,7 @@ impl Lab {
             );
             openssl(dir.path(), &words);
         }
-        let one_way = Tls {
-            certfile: path("server.crt"),
-            keyfile: path("server.key"),
-            cafile: None,
-            capath: None,
-            crlfile: None,
-            require_certificate: false,
-            user_name: None,
-            ciphers: None,
-            ciphers_tls13: None,
-            version_min: TlsVersion::V12,
-            ignores_dates: false,
-        };
+        let one_way = Tls::one_way(path("server.crt"), path("server.key"));
         let mutual = |authority: &str| Tls {
             cafile: Some(path(authority)),
             require_certificate: true,
