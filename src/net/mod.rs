@@ -5,6 +5,7 @@
 //! | `connection` | one socket: readiness, reading, writing, close |
 //! | `layers` | what stands between a socket and MQTT: the PROXY protocol, TLS |
 //! | `proxy` | the header of the PROXY protocol |
+//! | `signals` | signals as events of a socket |
 //! | `certificates` | the operator's TLS files, and which clients' certificates are let in |
 //! | `listener` | bind, limits, socket options |
 //!
@@ -25,17 +26,15 @@ mod connection;
 mod layers;
 pub mod listener;
 pub mod proxy;
+mod signals;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
-use std::os::unix::net::UnixStream as StdUnixStream;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use mio::net::UnixStream;
 use mio::{Events, Interest, Poll, Token};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -46,6 +45,7 @@ pub use self::listener::{ListenerSpec, NetError, SocketDomain};
 use self::connection::{Connection, Connections, Flushed};
 use self::layers::Layers;
 use self::listener::{Group, Listener};
+use self::signals::Signals;
 use crate::buffer::{ConnectionKey, Outbox, PeerAddress, Ring, RingPool};
 use crate::config::{log_target, system_reason};
 
@@ -201,23 +201,6 @@ impl TurnList {
     }
 }
 
-/// Signals as events: each sets its flag and then wakes the poller through a socket.
-#[derive(Debug)]
-struct Signals {
-    receiver: UnixStream,
-    flags: Vec<(i32, Arc<AtomicBool>)>,
-    handlers: Vec<signal_hook::SigId>,
-    taken: Vec<i32>,
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        for handler in self.handlers.drain(..) {
-            signal_hook::low_level::unregister(handler);
-        }
-    }
-}
-
 impl Net {
     /// A poller without sockets.
     /// # Errors
@@ -276,26 +259,7 @@ impl Net {
     /// # Errors
     /// If a signal cannot be caught, or the system is out of files.
     pub fn watch_signals(&mut self, signals: &[i32]) -> io::Result<()> {
-        let (receiver, sender) = StdUnixStream::pair()?;
-        receiver.set_nonblocking(true)?;
-        let mut watch = Signals {
-            receiver: UnixStream::from_std(receiver),
-            flags: Vec::new(),
-            handlers: Vec::new(),
-            taken: Vec::new(),
-        };
-        for &signal in signals {
-            // The flag first: who is woken finds it set.
-            let flag = Arc::new(AtomicBool::new(false));
-            watch
-                .handlers
-                .push(signal_hook::flag::register(signal, Arc::clone(&flag))?);
-            watch.flags.push((signal, flag));
-            let sender = sender.try_clone()?;
-            watch
-                .handlers
-                .push(signal_hook::low_level::pipe::register(signal, sender)?);
-        }
+        let mut watch = Signals::watch(signals)?;
         let registry = self.poll.registry();
         if let Some(mut before) = self.signals.take() {
             registry.deregister(&mut before.receiver)?;
@@ -307,10 +271,7 @@ impl Net {
 
     /// The signals that came since the last call.
     pub fn take_signals(&mut self) -> Vec<i32> {
-        self.signals
-            .as_mut()
-            .map(|signals| std::mem::take(&mut signals.taken))
-            .unwrap_or_default()
+        self.signals.as_mut().map(Signals::take).unwrap_or_default()
     }
 
     /// Waits for events, no longer than `timeout`, and not at all if there is work left from the last turn.
@@ -742,19 +703,6 @@ impl Net {
         }
         if let Some(ring) = parked {
             self.rings.unpark(ring);
-        }
-    }
-}
-
-impl Signals {
-    fn receive(&mut self) {
-        let mut bytes = [0; 64];
-        while self.receiver.read(&mut bytes).is_ok_and(|n| n > 0) {}
-        for (signal, flag) in &self.flags {
-            // Relaxed: the flag is all there is, nothing is published with it.
-            if flag.swap(false, Ordering::Relaxed) && !self.taken.contains(signal) {
-                self.taken.push(*signal);
-            }
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-use std::os::unix::net::{UnixDatagram, UnixListener as StdUnixListener};
+use std::os::unix::net::{UnixDatagram, UnixListener as StdUnixListener, UnixStream};
 use std::path::Path;
 
 use socket2::{Domain, SockAddr, Socket, Type};
@@ -37,7 +37,7 @@ fn a_unix_socket_serves_and_goes() {
     let mode = fs::metadata(&path).unwrap().permissions().mode();
     assert_eq!(mode & 0o7777, 0o770, "owner and group");
 
-    let mut peer = StdUnixStream::connect(&path).unwrap();
+    let mut peer = UnixStream::connect(&path).unwrap();
     let accepted = until(&mut net, Net::accept);
     assert_eq!(net.accept(), None);
     assert_eq!(
@@ -89,8 +89,8 @@ fn a_unix_socket_has_a_limit_and_no_nodelay() {
     };
     net.listen(&spec).unwrap();
     net.set_nodelay(false);
-    let _first = StdUnixStream::connect(&path).unwrap();
-    let mut second = StdUnixStream::connect(&path).unwrap();
+    let _first = UnixStream::connect(&path).unwrap();
+    let mut second = UnixStream::connect(&path).unwrap();
     until(&mut net, Net::accept);
     assert_eq!(net.accept(), None);
     assert_eq!(
@@ -99,7 +99,7 @@ fn a_unix_socket_has_a_limit_and_no_nodelay() {
         "closed without a byte"
     );
     net.set_max_connections(7, None);
-    let _third = StdUnixStream::connect(&path).unwrap();
+    let _third = UnixStream::connect(&path).unwrap();
     until(&mut net, Net::accept);
 }
 
@@ -112,7 +112,7 @@ fn what_is_at_the_path_of_a_unix_socket() {
     drop(StdUnixListener::bind(path("dead")).unwrap());
     assert!(is_socket(&path("dead")));
     let net = listen(&path("dead")).unwrap();
-    StdUnixStream::connect(path("dead")).unwrap();
+    UnixStream::connect(path("dead")).unwrap();
 
     // Somebody is there: another broker, and one that is too busy to answer.
     let in_use = |name| {
