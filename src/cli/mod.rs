@@ -5,6 +5,7 @@
 //! 2. A call by any other name is the command that the first argument names, else the broker.
 
 mod broker;
+mod client;
 mod passwd;
 
 use std::ffi::{OsStr, OsString};

@@ -277,6 +277,31 @@ impl Tls {
     }
 }
 
+/// TLS of a connection that we open ourselves: as a tool, or as a bridge.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientTls {
+    /// The authorities of servers, in PEM.
+    pub cafile: Option<PathBuf>,
+    /// A directory of such authorities.
+    pub capath: Option<PathBuf>,
+    /// Whether the authorities of the operating system are trusted too.
+    pub trusts_system: bool,
+    /// Our own certificate chain, in PEM, if the server wants one.
+    pub certfile: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub keyfile: Option<PathBuf>,
+    /// OpenSSL's names of TLS 1.2 suites.
+    pub ciphers: Option<String>,
+    /// The only version, if it must be one.
+    pub version: Option<TlsVersion>,
+    /// The protocol to ask for (RFC 7301).
+    pub alpn: Option<String>,
+    /// Whether the server's name is not compared with its certificate.
+    pub ignores_name: bool,
+    /// Where to write the secrets of sessions, for wireshark.
+    pub keylog: Option<PathBuf>,
+}
+
 /// What of a client's certificate is its user name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CertificateName {

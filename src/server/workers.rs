@@ -16,8 +16,9 @@ use std::thread;
 /// How many threads compare passwords at most: each may need 46 MiB for it.
 const THREADS_MAX: usize = 4;
 
-/// How much lower their priority is, in the steps of nice(2).
-const NICE: i32 = 19;
+/// How much lower their priority is, in the steps of nice(2): beside busy processes they still get a tenth of a core,
+/// where the lowest would leave passwords waiting for minutes.
+const NICE: i32 = 10;
 
 /// What a thread has done.
 pub enum Done {

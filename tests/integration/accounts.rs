@@ -17,7 +17,7 @@ pub const PASSWORDS: &str = concat!(
     "MTIzNA$DB5okzWKIFHZqieHfmgjYRR4cr5nNpJ59s77pd/eqv/yATFIQ4ly6PvqILMZecaD0uFaORYds5SVdJSrM4uDgA\n",
 );
 
-/// A hash of the password `foo` that takes ten milliseconds to compare, so that many take a second.
+/// A hash of the password `foo` that takes ten milliseconds to compare, so that sixty take a third of a second.
 const SLOW_HASH: &str = concat!(
     "$7$20000$YW5vdGhlciBzYWx0$V8VHJF+iCbnRMQOcpBEHFFSDeOmEaMCUq45wBbakAZqGNCR7QWKOKIWIRq6ZTJHC667WU7O6zIY5wSETs4Wn",
     "kg==",
@@ -425,7 +425,7 @@ fn accepted_protocol_versions() {
 /// Comparing passwords takes long: a crowd is let in, one by one, while others are served.
 #[test]
 fn a_crowd_holds_nobody_up() {
-    const CROWD: usize = 200;
+    const CROWD: usize = 60;
     let broker = start_with_users(CROWD + 1, SLOW_HASH);
     let named = |number| {
         connect(&format!("client{number}"))
@@ -439,9 +439,9 @@ fn a_crowd_holds_nobody_up() {
     for (number, client) in crowd.iter_mut().enumerate() {
         client.send(named(number).encode(client.version()));
     }
-    for _ in 0..3 {
-        pinger.fence();
-    }
+    // On its way before any answer is waited for: how soon this process runs again does not matter.
+    pinger.send(pingreq());
+    pinger.expect(pingresp());
     for client in &mut crowd {
         assert_eq!(client.expect_connack().reason, 0);
     }
@@ -449,7 +449,7 @@ fn a_crowd_holds_nobody_up() {
     let log = broker.log_text();
     let pinged = log.rfind("Sending PINGRESP").expect("it was answered");
     let last_let_in = log.rfind("Sending CONNACK").expect("everybody was");
-    assert!(pinged < last_let_in, "the pings waited for all passwords");
+    assert!(pinged < last_let_in, "the ping waited for all passwords");
 }
 
 /// A client need not wait for CONNACK with what it sends next: all of it is handled after the password, in order.
