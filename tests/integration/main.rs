@@ -29,4 +29,5 @@ mod statements;
 mod subscribe;
 mod sys;
 mod tls;
+mod tools;
 mod will;
