@@ -433,7 +433,7 @@ impl<'a> Draft<'a> {
             Some(name) => Some(primitive::utf8(name).map_err(|_| problem())?.to_owned()),
         };
         let alone = user_name.is_none() && password.is_some();
-        // [MQTT-3.1.2-22] of MQTT 3.1.1
+        // MQTT 3.1.1, 3.1.2.9; MQTT 5.0 allows it.
         if alone && self.version != ProtocolVersion::V5 || password.as_deref().is_some_and(long) {
             return Err(problem());
         }

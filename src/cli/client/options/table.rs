@@ -893,14 +893,16 @@ const ENTRIES: &[Entry] = &[
         names: &["-D", "--property"],
         tools: ALL,
         group: Group::Properties,
-        help: "Put a property into the packets of COMMAND: connect, publish, subscribe, unsubscribe, disconnect or will. Chooses MQTT 5; user-property takes a key and a value",
+        help: "Put a property into the packets of COMMAND: connect, publish, subscribe, unsubscribe, \
+               disconnect or will. Chooses MQTT 5; user-property takes a key and a value",
         action: Action::Property,
     },
     Entry {
         names: &["-o"],
         tools: ALL,
         group: Group::General,
-        help: "Read options from this file, one a line, before the command line; else from $XDG_CONFIG_HOME/PROGRAM or ~/.config/PROGRAM",
+        help: "Read options from this file, one a line, before the command line; else from \
+               mosquitto_pub, _sub or _rr in $XDG_CONFIG_HOME or ~/.config",
         action: Action::OptionFile,
     },
     Entry {

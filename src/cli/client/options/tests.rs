@@ -240,7 +240,7 @@ fn a_session_is_said() {
     }
     assert_eq!(publish("-M 5").max_inflight, 5);
     assert_eq!(publish("-M 70000").max_inflight, 65_535);
-    // A password without a name is for MQTT 5 [MQTT-3.1.2-22 of 3.1.1].
+    // A password without a name is for MQTT 5 (3.1.2.9).
     assert!(publish("-P x -V 5").login.password.is_some());
 }
 
