@@ -21,7 +21,7 @@ use std::time::Duration;
 use crate::config::ClientTls;
 use crate::mqtt::{PropertyBuffer, ProtocolVersion, QoS, RetainHandling};
 
-pub use parse::{hint, parse};
+pub use parse::parse;
 pub use usage::{usage, version};
 
 /// What the process knows that a command line does not say; as values, so that nothing here reads the process.

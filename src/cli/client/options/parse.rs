@@ -53,7 +53,7 @@ pub fn parse(
 }
 
 /// The lines that point to `--help`.
-pub fn hint(called: &str) -> String {
+fn hint(called: &str) -> String {
     format!("\nUse '{called} --help' to see usage.\n")
 }
 
