@@ -113,11 +113,6 @@ impl Client {
         })
     }
 
-    /// Whether there is a connection.
-    pub fn is_connected(&self) -> bool {
-        self.transport.is_some()
-    }
-
     /// Makes a connection and says CONNECT.
     /// # Errors
     /// If nothing that answers is reached.
@@ -231,11 +226,7 @@ impl Client {
         }
     }
 
-    fn wait(
-        &self,
-        until: Option<Instant>,
-        also: Option<BorrowedFd<'_>>,
-    ) -> Result<Ready, Lost> {
+    fn wait(&self, until: Option<Instant>, also: Option<BorrowedFd<'_>>) -> Result<Ready, Lost> {
         let transport = self.transport.as_ref().expect("checked by try_turn");
         let mut events = PollFlags::IN;
         if transport.wants_write() || self.session.has_bytes_to_send() {
@@ -246,7 +237,9 @@ impl Client {
         let mut fds = vec![PollFd::from_borrowed_fd(transport.as_fd(), events)];
         fds.extend(interrupt.map(|fd| PollFd::new(fd, PollFlags::IN)));
         fds.extend(also.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        let now = transport.has_more().then(Instant::now);
         let timeout = (self.keep_alive_deadline().into_iter())
+            .chain(now)
             .chain(self.leaving.map(|since| since + LEAVING_TIME_MAX))
             .chain(until)
             .min()
@@ -258,7 +251,10 @@ impl Client {
         let is_ready = |index: usize| !fds[index].revents().is_empty();
         let has_interrupt = interrupt.is_some();
         Ok(Ready {
-            readable: fds[0].revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+            readable: transport.has_more()
+                || fds[0]
+                    .revents()
+                    .intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
             interrupted: has_interrupt && is_ready(1),
             also: also.is_some() && is_ready(1 + usize::from(has_interrupt)),
         })
@@ -372,9 +368,7 @@ fn write(
     if !session.sending().is_empty() {
         *last_sent = Instant::now();
     }
-    let written = session
-        .sending()
-        .write_to(|bytes| transport.write(bytes));
+    let written = session.sending().write_to(|bytes| transport.write(bytes));
     written.map_err(lost)?;
     let flushed = transport.flush().map_err(lost)?;
     Ok(flushed && session.sending().is_empty())

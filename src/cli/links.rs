@@ -50,7 +50,10 @@ fn make_all(directory: &Path) -> ExitCode {
         Err(error) => return fail("Unable to find this program's own file".to_owned(), &error),
     };
     if let Err(error) = fs::create_dir_all(directory) {
-        return fail(format!("Unable to make the directory {}", directory.display()), &error);
+        return fail(
+            format!("Unable to make the directory {}", directory.display()),
+            &error,
+        );
     }
     let mut code = ExitCode::SUCCESS;
     for name in program_names() {

@@ -118,7 +118,12 @@ mod tests {
             ("midge", &["pub", "sub"], "pub", &["sub"]),
             ("midge", &["links", "bin"], "links", &["bin"]),
             ("mosquitto_passwd", &["-c", "a"], "passwd", &["-c", "a"]),
-            ("/usr/bin/mosquitto_passwd", &["passwd"], "passwd", &["passwd"]),
+            (
+                "/usr/bin/mosquitto_passwd",
+                &["passwd"],
+                "passwd",
+                &["passwd"],
+            ),
             ("/opt/mosquitto_pub", &["-t", "a"], "pub", &["-t", "a"]),
             ("mosquitto_sub", &[], "sub", &[]),
             ("mosquitto_rr", &[], "rr", &[]),

@@ -15,13 +15,13 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::client::error::{EXIT_FAILED, reason_text};
-use super::client::options::{self, Options, Payload, Tool};
+use super::client::options::{Options, Payload, Tool};
 use super::client::session::{PAYLOAD_BYTES_MAX, PublishError};
 use super::client::{Client, Handler, Lost, Session, Turn};
 use super::tool::{self, Complaints};
 use crate::config::system_reason;
 use crate::mqtt::{Ack, Connack, PacketId, Property, ReasonCode};
-pub use lines::Lines;
+use lines::Lines;
 use progress::Progress;
 
 /// Runs the tool.
@@ -29,15 +29,14 @@ pub fn main(called: &OsStr, arguments: &[OsString]) -> ExitCode {
     tool::main(Tool::Publish, called, arguments, run)
 }
 
-fn run(options: &Options, name: &str) -> Result<(), u8> {
+/// Why an option is there that the tool cannot do without.
+pub const PARSED: &str = "no command line without it is let through";
+
+fn run(options: &Options) -> Result<(), u8> {
     let complaints = Complaints::new(options);
-    let payload = load(options, complaints)?;
-    let (Some(topic), Some(payload)) = (&options.publish.topic, payload) else {
-        eprintln!("Error: Both topic and message must be supplied.");
-        tool::print(&options::usage(Tool::Publish, name));
-        return Err(EXIT_FAILED);
-    };
-    let mut publisher = Publisher::new(options, complaints, topic, payload);
+    let content = load(options, complaints)?;
+    let topic = options.publish.topic.as_deref().expect(PARSED);
+    let mut publisher = Publisher::new(options, complaints, topic, content);
     let failed = |error| complaints.not_connected(&error);
     let mut client = Client::new(options, None).map_err(failed)?;
     client.connect().map_err(failed)?;
@@ -49,7 +48,9 @@ fn run(options: &Options, name: &str) -> Result<(), u8> {
             Ok(Turn::AlsoReady) => publisher.read_lines()?,
             Ok(Turn::Done | Turn::Interrupted) => publisher.show_bytes(&mut client.session),
             Ok(Turn::Left) => return publisher.outcome(),
-            Err(lost) if publisher.lines.is_some() && !lost.is_final() && publisher.refused == 0 => {
+            Err(lost)
+                if publisher.lines.is_some() && !lost.is_final() && publisher.refused == 0 =>
+            {
                 client.reconnect(None).map_err(failed)?;
             }
             Err(lost) => {
@@ -71,16 +72,11 @@ enum Content {
     Lines,
 }
 
-/// The payload, if one was asked for.
-fn load(options: &Options, complaints: Complaints) -> Result<Option<Content>, u8> {
-    let Some(payload) = &options.publish.payload else {
-        return Ok(None);
-    };
-    load_payload(payload, complaints).map(|bytes| {
-        Some(match bytes {
-            Some(bytes) => Content::Once(bytes),
-            None => Content::Lines,
-        })
+fn load(options: &Options, complaints: Complaints) -> Result<Content, u8> {
+    let payload = options.publish.payload.as_ref().expect(PARSED);
+    Ok(match load_payload(payload, complaints)? {
+        Some(bytes) => Content::Once(bytes),
+        None => Content::Lines,
     })
 }
 
@@ -109,7 +105,10 @@ pub fn load_payload(payload: &Payload, complaints: Complaints) -> Result<Option<
                 Ok(bytes) => Ok(Some(bytes)),
                 Err(error) => {
                     let reason = system_reason(&error);
-                    fail(&[format!("Error: Unable to read file \"{name}\": {reason}."), loading])
+                    fail(&[
+                        format!("Error: Unable to read file \"{name}\": {reason}."),
+                        loading,
+                    ])
                 }
             }
         }
@@ -268,7 +267,8 @@ impl<'a> Publisher<'a> {
             return Ok(());
         };
         lines.read(io::stdin().as_fd()).map_err(|error| {
-            self.complaints.say(&format!("Error: {}", system_reason(&error)));
+            self.complaints
+                .say(&format!("Error: {}", system_reason(&error)));
             EXIT_FAILED
         })
     }

@@ -19,6 +19,9 @@ const ALL: u16 = 10_000;
 /// How messages are shown.
 pub struct Show {
     format: Option<Format>,
+    needs_time: bool,
+    /// The last time that was needed: asking for it costs more than showing a message.
+    now: Zoned,
     plain: Plain,
     newline: bool,
     random_filter: u16,
@@ -39,6 +42,8 @@ impl Show {
             None => None,
         };
         Ok(Show {
+            needs_time: format.as_ref().is_some_and(Format::needs_time),
+            now: Zoned::now(),
             format,
             plain: Plain {
                 verbose: subscribe.verbose,
@@ -83,8 +88,10 @@ impl Show {
         match &self.format {
             None => format::write_plain(publish, self.plain, out),
             Some(format) => {
-                let now = Zoned::now();
-                if let Err(error) = format.write(publish, &now, out) {
+                if self.needs_time {
+                    self.now = Zoned::now();
+                }
+                if let Err(error) = format.write(publish, &self.now, out) {
                     self.complaints.say(&error.to_string());
                 }
                 if self.newline {

@@ -23,12 +23,8 @@ pub fn main(called: &OsStr, arguments: &[OsString]) -> ExitCode {
     tool::main(Tool::Subscribe, called, arguments, run)
 }
 
-fn run(options: &Options, _name: &str) -> Result<(), u8> {
+fn run(options: &Options) -> Result<(), u8> {
     let complaints = Complaints::new(options);
-    if options.subscribe.ignores_retained && options.subscribe.retained_only {
-        eprintln!("\nError: Combining '-R' and '--retained-only' makes no sense.");
-        return Err(EXIT_FAILED);
-    }
     let signals = catch_signals().map_err(|error| {
         complaints.say(&format!("Error: {}", system_reason(&error)));
         EXIT_FAILED
@@ -110,12 +106,17 @@ impl<'a> Subscriber<'a> {
     /// When the loop has something to do though nothing comes.
     fn due(&self) -> Option<Instant> {
         let deadline = self.deadline.filter(|_| !self.is_over);
-        deadline.into_iter().chain(self.rate.map(|(_, end)| end)).min()
+        deadline
+            .into_iter()
+            .chain(self.rate.map(|(_, end)| end))
+            .min()
     }
 
     /// Whether `-W` has run out.
     fn check_time(&mut self) -> bool {
-        let is_out = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let is_out = self
+            .deadline
+            .is_some_and(|deadline| Instant::now() >= deadline);
         self.has_timed_out |= is_out && !self.is_over;
         is_out
     }
@@ -227,11 +228,14 @@ impl Handler for Subscriber<'_> {
         if session.is_debugging() && !self.options.quiet {
             let codes: Vec<_> = codes.iter().map(u8::to_string).collect();
             let codes = codes.join(", ");
-            session.out.line(format_args!("Subscribed (mid: {packet_id}): {codes}"));
+            session
+                .out
+                .line(format_args!("Subscribed (mid: {packet_id}): {codes}"));
         }
         if codes.iter().all(|&code| code >= 0x80) {
             session.disconnect(ReasonCode::Success);
-            self.complaints.say("All subscription requests were denied.");
+            self.complaints
+                .say("All subscription requests were denied.");
         }
         if self.options.subscribe.exits_after_suback {
             session.disconnect(ReasonCode::Success);

@@ -1,25 +1,37 @@
 //! What `pub`, `sub` and `rr` do alike: arguments in, complaints and an exit code out.
 
 use std::ffi::{OsStr, OsString};
-use std::io::Write;
-use std::path::Path;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use super::client::error::{self, EXIT_FAILED, dial_text, lost_text, refusal};
 use super::client::options::{self, Environment, Options, Request, Tool};
 use super::client::transport::DialError;
 use super::client::{Lost, Session};
+use super::format::Format;
 use crate::mqtt::Connack;
 
-/// Runs a tool: `run` gets the options, and what the tool is called.
+/// Runs a tool.
 pub fn main(
     tool: Tool,
     called: &OsStr,
     arguments: &[OsString],
-    run: fn(&Options, &str) -> Result<(), u8>,
+    run: fn(&Options) -> Result<(), u8>,
 ) -> ExitCode {
     let name = name(tool, called);
-    let options = match options::parse(tool, &name, arguments, &Environment::of_process()) {
+    let check_format = |format: &str| match Format::parse(format, false) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{error}\n")),
+    };
+    let environment = match environment(&check_format) {
+        Ok(environment) => environment,
+        Err(text) => {
+            eprintln!("Error: {text}");
+            return EXIT_FAILED.into();
+        }
+    };
+    let options = match options::parse(tool, &name, arguments, &environment) {
         Ok(Request::Help) => {
             print(&options::usage(tool, &name));
             return EXIT_FAILED.into();
@@ -30,14 +42,34 @@ pub fn main(
         }
         Ok(Request::Run(options)) => options,
         Err(error) => {
-            eprint!("{}", error.0);
+            eprint!("{}", error.text);
+            if error.shows_usage {
+                print(&options::usage(tool, &name));
+            }
             return EXIT_FAILED.into();
         }
     };
-    match run(&options, &name) {
+    match run(&options) {
         Ok(()) => ExitCode::SUCCESS,
         Err(code) => code.into(),
     }
+}
+
+/// What a tool knows of its process.
+fn environment(
+    check_format: &dyn Fn(&str) -> Result<(), String>,
+) -> Result<Environment<'_>, String> {
+    let path = |name: &str| std::env::var_os(name).map(PathBuf::from);
+    let mut random = [0; 18];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| "the system has no random bytes".to_owned())?;
+    Ok(Environment {
+        config_home: path("XDG_CONFIG_HOME"),
+        home: path("HOME"),
+        process_id: std::process::id(),
+        random,
+        errors_to_terminal: std::io::stderr().is_terminal(),
+        check_format,
+    })
 }
 
 /// What the user calls the tool: the name of a link, or an argument of `midge`.

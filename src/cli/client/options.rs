@@ -245,8 +245,6 @@ pub struct SubscribeOptions {
     pub retain_as_published: bool,
     /// `--retain-handling`
     pub retain_handling: RetainHandling,
-    /// No Local, where Mosquitto sets it (rr never does).
-    pub no_local: bool,
     /// `-v`
     pub verbose: bool,
     /// `--pretty`

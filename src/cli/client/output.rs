@@ -104,7 +104,9 @@ impl Output {
     fn has_room(&self) -> bool {
         let stdout = io::stdout();
         let mut fds = vec![PollFd::new(&stdout, PollFlags::OUT)];
-        fds.extend((self.interrupt.as_ref()).map(|interrupt| PollFd::new(interrupt, PollFlags::IN)));
+        fds.extend(
+            (self.interrupt.as_ref()).map(|interrupt| PollFd::new(interrupt, PollFlags::IN)),
+        );
         loop {
             match poll(&mut fds, None) {
                 Ok(_) => return !fds[0].revents().is_empty(),

@@ -426,7 +426,13 @@ impl Session {
     ) -> PacketId {
         let packet_id = self.next_packet_id();
         let version = self.login.version;
-        Subscribe::encode(packet_id, properties, filters, version, self.sending.small());
+        Subscribe::encode(
+            packet_id,
+            properties,
+            filters,
+            version,
+            self.sending.small(),
+        );
         for (filter, options) in filters {
             let (qos, options) = (options.qos() as u8, options.byte() & 0b1111_1100);
             self.tell(format_args!(
@@ -440,8 +446,16 @@ impl Session {
     pub fn unsubscribe(&mut self, filter: &str, properties: Properties<'_>) -> PacketId {
         let packet_id = self.next_packet_id();
         let version = self.login.version;
-        Unsubscribe::encode(packet_id, properties, &[filter], version, self.sending.small());
-        self.tell(format_args!("sending UNSUBSCRIBE (Mid: {packet_id}, Topic: {filter})"));
+        Unsubscribe::encode(
+            packet_id,
+            properties,
+            &[filter],
+            version,
+            self.sending.small(),
+        );
+        self.tell(format_args!(
+            "sending UNSUBSCRIBE (Mid: {packet_id}, Topic: {filter})"
+        ));
         packet_id
     }
 
@@ -449,8 +463,12 @@ impl Session {
         Ack::new(packet_id, reason_code).encode(kind, self.login.version, self.sending.small());
         let code = reason_code as u8;
         match kind {
-            PacketType::Puback => self.tell(format_args!("sending PUBACK (m{packet_id}, rc{code})")),
-            PacketType::Pubrec => self.tell(format_args!("sending PUBREC (m{packet_id}, rc{code})")),
+            PacketType::Puback => {
+                self.tell(format_args!("sending PUBACK (m{packet_id}, rc{code})"))
+            }
+            PacketType::Pubrec => {
+                self.tell(format_args!("sending PUBREC (m{packet_id}, rc{code})"))
+            }
             PacketType::Pubrel => self.tell(format_args!("sending PUBREL (m{packet_id})")),
             _ => self.tell(format_args!("sending PUBCOMP (m{packet_id})")),
         }
@@ -515,7 +533,9 @@ impl Session {
 
     fn tell_ack(&mut self, name: &str, ack: &Ack<'_>) {
         let (packet_id, code) = (ack.packet_id, ack.reason_code as u8);
-        self.tell(format_args!("received {name} (Mid: {packet_id}, RC:{code})"));
+        self.tell(format_args!(
+            "received {name} (Mid: {packet_id}, RC:{code})"
+        ));
     }
 
     fn handle_connack(
@@ -584,19 +604,24 @@ impl Session {
             return Ok(());
         }
         self.send_ack(PacketType::Pubrec, packet_id, ReasonCode::Success);
-        self.incoming.entry(packet_id).or_insert_with(|| match &topic {
-            None => bytes.to_vec(),
-            Some(_) => encode_publish(&publish, self.login.version),
-        });
+        self.incoming
+            .entry(packet_id)
+            .or_insert_with(|| match &topic {
+                None => bytes.to_vec(),
+                Some(_) => encode_publish(&publish, self.login.version),
+            });
         Ok(())
     }
 
     /// The topic that a Topic Alias stands for, where it stands alone; learns one that stands beside its topic.
     fn resolve_alias(&mut self, publish: &Publish<'_>) -> Result<Option<String>, Lost> {
-        let alias = publish.properties.iter().find_map(|property| match property {
-            Property::TopicAlias(alias) => Some(alias),
-            _ => None,
-        });
+        let alias = publish
+            .properties
+            .iter()
+            .find_map(|property| match property {
+                Property::TopicAlias(alias) => Some(alias),
+                _ => None,
+            });
         match alias {
             None => Ok(None),
             Some(alias) if publish.topic.is_empty() => match self.aliases.get(&alias) {

@@ -31,7 +31,8 @@ impl Lines {
         self.next = 0;
         let filled = self.bytes.len();
         if filled > PAYLOAD_BYTES_MAX {
-            let text = format!("a line of more than {PAYLOAD_BYTES_MAX} bytes does not fit a message");
+            let text =
+                format!("a line of more than {PAYLOAD_BYTES_MAX} bytes does not fit a message");
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
         self.bytes.resize(filled + READ_BYTES_MAX, 0);
@@ -109,15 +110,15 @@ mod tests {
 
     #[test]
     fn each_line_once() {
-        let cases: [(&[&[u8]], &[&[u8]]); 6] = [
-            (&[], &[]),
+        for (chunks, expected) in [
+            (&[][..], &[][..]),
             (&[b"a\nb\n"], &[b"a", b"b"]),
             (&[b"a\n\nb"], &[b"a", b"", b"b"]),
             (&[b"a", b"b", b"\nc\n", b"d"], &[b"ab", b"c", b"d"]),
             (&[b"\n"], &[b""]),
             (&[b"a\0b\r\n\xFF\n"], &[b"a\0b\r", b"\xFF"]),
-        ];
-        for (chunks, expected) in cases {
+        ] as [(&[&[u8]], &[&[u8]]); 6]
+        {
             assert_eq!(lines_of(chunks), expected, "{chunks:?}");
         }
     }

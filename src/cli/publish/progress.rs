@@ -98,9 +98,15 @@ mod tests {
     #[test]
     fn texts() {
         let second = Duration::from_secs(2);
-        assert_eq!(text(500, Some(1000), second), "500 of 1000 messages (50 %), 250 a second");
+        assert_eq!(
+            text(500, Some(1000), second),
+            "500 of 1000 messages (50 %), 250 a second"
+        );
         assert_eq!(text(3, None, second), "3 messages, 2 a second");
         let (left, all) = (1 << 20, 4 << 20);
-        assert_eq!(bytes_text(left, all, second), "3.0 of 4.0 MiB, 1.5 a second");
+        assert_eq!(
+            bytes_text(left, all, second),
+            "3.0 of 4.0 MiB, 1.5 a second"
+        );
     }
 }

@@ -190,7 +190,6 @@ impl<'a> Draft<'a> {
                 removes_retained: false,
                 retain_as_published: false,
                 retain_handling: RetainHandling::Send,
-                no_local: false,
                 verbose: false,
                 pretty: false,
                 format: None,

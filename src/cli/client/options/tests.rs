@@ -310,7 +310,7 @@ fn a_subscription_is_said() {
     );
     assert!(options.exits_after_suback && !options.newline && options.verbose);
     assert_eq!(options.format.as_deref(), Some("%p"));
-    assert!(options.pretty && options.watch && options.message_rate && !options.no_local);
+    assert!(options.pretty && options.watch && options.message_rate);
     let options = subscribe("-R --retain-as-published --remove-retained");
     assert!(options.ignores_retained && options.retain_as_published && options.removes_retained);
     assert_eq!(options.retain_handling, RetainHandling::DoNotSend);

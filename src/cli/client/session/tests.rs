@@ -1,9 +1,7 @@
 //! Tests of the client's half of the protocol: packets in, packets and what -d tells out.
 
 use super::*;
-use crate::cli::client::options::{
-    Options, PublishOptions, Route, SubscribeOptions, Target,
-};
+use crate::cli::client::options::{Options, PublishOptions, Route, SubscribeOptions, Target};
 use crate::mqtt::{RetainHandling, SubscriptionOptions};
 use std::time::Duration;
 
@@ -45,7 +43,6 @@ fn options(version: ProtocolVersion) -> Options {
         },
         subscribe: SubscribeOptions {
             filters: Vec::new(),
-            no_local: false,
             unsubscribes: Vec::new(),
             filter_outs: Vec::new(),
             response_topic: None,
@@ -201,14 +198,18 @@ fn what_debug_tells() {
     lab.connack(&properties);
     let filters = [
         ("a/#", SubscriptionOptions::new(QoS::ExactlyOnce)),
-        ("b", SubscriptionOptions::new(QoS::AtMostOnce).with_retain_as_published(true)),
+        (
+            "b",
+            SubscriptionOptions::new(QoS::AtMostOnce).with_retain_as_published(true),
+        ),
     ];
     lab.session.subscribe(&filters, Properties::NONE);
     lab.session.unsubscribe("c", Properties::NONE);
     lab.publish("a/b", b"hi", QoS::ExactlyOnce);
     lab.ack(PacketType::Pubrec, 3, ReasonCode::Success);
     lab.ack(PacketType::Pubcomp, 3, ReasonCode::Success);
-    lab.take(&[0x30, 7, 0, 1, b'a', 0, b'x', b'y', b'z']).expect("a PUBLISH");
+    lab.take(&[0x30, 7, 0, 1, b'a', 0, b'x', b'y', b'z'])
+        .expect("a PUBLISH");
     lab.take(&[0xD0, 0]).expect("PINGRESP");
     assert!(lab.session.ping());
     lab.session.disconnect(ReasonCode::Success);
@@ -287,7 +288,10 @@ fn mqtt_4_4_0_1_resent_in_order_on_a_new_connection() {
         ]
     );
     let sent = lab.sent();
-    assert_eq!(sent, [&[0x62, 2, 0, 1][..], &[0x3A, 6, 0, 1, b'a', 0, 2, b'2']].concat());
+    assert_eq!(
+        sent,
+        [&[0x62, 2, 0, 1][..], &[0x3A, 6, 0, 1, b'a', 0, 2, b'2']].concat()
+    );
     lab.ack(PacketType::Pubcomp, 1, ReasonCode::Success);
     // It waited on the first connection: this is its first time.
     assert_eq!(lab.sent(), [0x32, 6, 0, 1, b'a', 0, 3, b'3']);
@@ -321,7 +325,10 @@ fn a_refused_message_ends_its_exchange() {
     lab.forget();
     lab.ack(PacketType::Pubrec, 1, ReasonCode::NotAuthorized);
     lab.ack(PacketType::Puback, 2, ReasonCode::QuotaExceeded);
-    assert_eq!(lab.tool.0, [Heard::Published(1, 0x87), Heard::Published(2, 0x97)]);
+    assert_eq!(
+        lab.tool.0,
+        [Heard::Published(1, 0x87), Heard::Published(2, 0x97)]
+    );
     assert_eq!(lab.sent(), []);
     assert!(lab.session.has_sent_everything());
 }
@@ -371,13 +378,37 @@ fn what_the_server_does_not_take() {
             .err()
     };
     for (payload, qos, retain, expected) in [
-        (&b"x"[..], QoS::ExactlyOnce, false, Some(PublishError::QoSNotSupported)),
-        (b"x", QoS::AtMostOnce, true, Some(PublishError::RetainNotSupported)),
+        (
+            &b"x"[..],
+            QoS::ExactlyOnce,
+            false,
+            Some(PublishError::QoSNotSupported),
+        ),
+        (
+            b"x",
+            QoS::AtMostOnce,
+            true,
+            Some(PublishError::RetainNotSupported),
+        ),
         (b"xxxx", QoS::AtMostOnce, false, None),
-        (b"xxxxx", QoS::AtMostOnce, false, Some(PublishError::PacketTooLarge)),
-        (b"xxx", QoS::AtLeastOnce, false, Some(PublishError::PacketTooLarge)),
+        (
+            b"xxxxx",
+            QoS::AtMostOnce,
+            false,
+            Some(PublishError::PacketTooLarge),
+        ),
+        (
+            b"xxx",
+            QoS::AtLeastOnce,
+            false,
+            Some(PublishError::PacketTooLarge),
+        ),
     ] {
-        assert_eq!(publish(payload, qos, retain), expected, "{payload:?} {qos:?} {retain}");
+        assert_eq!(
+            publish(payload, qos, retain),
+            expected,
+            "{payload:?} {qos:?} {retain}"
+        );
     }
 }
 
@@ -401,7 +432,9 @@ fn mqtt_3_14_4_2_nothing_behind_disconnect() {
     let mut lab = Lab::connected(V311);
     lab.session.disconnect(ReasonCode::Success);
     lab.session.disconnect(ReasonCode::Success);
-    let late = lab.session.publish("a", b"", QoS::AtMostOnce, false, Properties::NONE);
+    let late = lab
+        .session
+        .publish("a", b"", QoS::AtMostOnce, false, Properties::NONE);
     assert_eq!(late, Err(PublishError::NotConnected));
     assert_eq!(lab.sent(), [0xE0, 0]);
 }
@@ -422,16 +455,28 @@ fn a_ping_that_is_not_answered() {
 #[test]
 fn what_may_not_come() {
     let mut lab = Lab::new(V311);
-    assert!(matches!(lab.take(&[0xD0, 0]), Err(Lost::Protocol)), "before CONNACK");
+    assert!(
+        matches!(lab.take(&[0xD0, 0]), Err(Lost::Protocol)),
+        "before CONNACK"
+    );
     lab.connack(&PropertyBuffer::new());
     let connack = [0x20, 2, 0, 0];
-    assert!(matches!(lab.take(&connack), Err(Lost::Protocol)), "CONNACK twice");
-    assert!(matches!(lab.take(&[0xC0, 0]), Err(Lost::Protocol)), "PINGREQ");
+    assert!(
+        matches!(lab.take(&connack), Err(Lost::Protocol)),
+        "CONNACK twice"
+    );
+    assert!(
+        matches!(lab.take(&[0xC0, 0]), Err(Lost::Protocol)),
+        "PINGREQ"
+    );
     let mut lab = Lab::new(V5);
     let refused = [0x20, 3, 0, 0x87, 0];
     assert!(matches!(lab.take(&refused), Err(Lost::Protocol)));
     assert_eq!(lab.tool.0, [Heard::Connected(0x87)]);
     let mut lab = Lab::connected(V5);
-    assert!(matches!(lab.take(&[0xE0, 1, 0x8E]), Err(Lost::Disconnected)));
+    assert!(matches!(
+        lab.take(&[0xE0, 1, 0x8E]),
+        Err(Lost::Disconnected)
+    ));
     assert_eq!(lab.told(), ["Received DISCONNECT (142)"]);
 }
