@@ -185,6 +185,7 @@ impl Client {
         let turn = self.try_turn(handler, until, also);
         if turn.is_err() {
             self.close();
+            self.session.out.flush();
         }
         turn
     }
@@ -213,17 +214,17 @@ impl Client {
             self.session.disconnect(mqtt::ReasonCode::Success);
         }
         let ready = self.wait(until, also)?;
-        if ready.interrupted {
-            return Ok(Turn::Interrupted);
-        }
         if ready.readable {
             self.receive(handler)?;
         }
         self.check_keep_alive()?;
-        match ready.also {
-            true => Ok(Turn::AlsoReady),
-            false => Ok(Turn::Done),
-        }
+        Ok(match ready {
+            Ready {
+                interrupted: true, ..
+            } => Turn::Interrupted,
+            Ready { also: true, .. } => Turn::AlsoReady,
+            Ready { .. } => Turn::Done,
+        })
     }
 
     fn wait(&self, until: Option<Instant>, also: Option<BorrowedFd<'_>>) -> Result<Ready, Lost> {
@@ -380,6 +381,7 @@ fn lost(error: io::Error) -> Lost {
         io::ErrorKind::ConnectionReset
         | io::ErrorKind::BrokenPipe
         | io::ErrorKind::UnexpectedEof => Lost::Connection(None),
+        io::ErrorKind::InvalidData => Lost::Layer(error.to_string()),
         _ => Lost::Connection(Some(error)),
     }
 }

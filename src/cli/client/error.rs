@@ -95,15 +95,23 @@ fn connect_return_text(code: u8) -> &'static str {
 pub fn lost_text(lost: &Lost) -> String {
     match (lost, library_text(lost.code())) {
         (Lost::Connection(Some(error)), _) => crate::config::system_reason(error),
+        (Lost::Layer(text), Some(sentence)) => format!("{sentence}\n{text}"),
         (_, Some(text)) => text.to_owned(),
         (_, None) => unreachable!("only the system's errors have no text"),
     }
 }
 
-/// The sentence for a connection that never came about: Mosquitto's first line, and below it what it is about.
+/// The sentences for a connection that never came about: Mosquitto's first, and below it what more is known.
 pub fn dial_text(error: &DialError) -> String {
-    match library_text(error.library_code()) {
-        None => format!("Error: {error}"),
+    let sentence = match library_text(error.library_code()) {
         Some(text) => format!("Unable to connect ({text})."),
+        None => format!("Error: {error}"),
+    };
+    match error {
+        // Whole sentences already.
+        DialError::TlsFiles(text) => text.clone(),
+        DialError::Tls(text) => format!("Error: A TLS error occurred.\n{text}"),
+        DialError::Proxy(text) | DialError::WebSocket(text) => format!("{sentence}\n{text}"),
+        DialError::Connect(_) | DialError::Lookup { .. } | DialError::Interrupted => sentence,
     }
 }

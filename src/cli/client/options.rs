@@ -137,7 +137,7 @@ impl fmt::Debug for Proxy {
 pub struct Login {
     /// `-V`
     pub version: ProtocolVersion,
-    /// `-i`, `-I` with the process id, or a random one before 5.0; empty lets the server assign one.
+    /// `-i`, `-I` with the process id, or a random one in 3.1; empty lets the server assign one.
     pub client_id: String,
     /// Not `-c`.
     pub clean_start: bool,

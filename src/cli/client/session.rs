@@ -49,6 +49,8 @@ pub trait Handler {
 pub enum Lost {
     /// The network, with the system's reason if it has one.
     Connection(Option<std::io::Error>),
+    /// TLS or WebSocket, which say why: another connection would end the same way.
+    Layer(String),
     /// The server refused CONNECT.
     Refused,
     /// The server said DISCONNECT.
@@ -774,6 +776,7 @@ impl Lost {
             Lost::Disconnected => 4,
             Lost::Refused => 5,
             Lost::Connection(None) => 7,
+            Lost::Layer(_) => 8,
             Lost::Connection(Some(_)) => 14,
             Lost::KeepAlive => 19,
             Lost::Malformed => 21,
@@ -782,6 +785,6 @@ impl Lost {
 
     /// Whether another connection could not do better, in Mosquitto's judgement.
     pub fn is_final(&self) -> bool {
-        matches!(self, Lost::Protocol)
+        matches!(self, Lost::Protocol | Lost::Layer(_))
     }
 }

@@ -56,7 +56,7 @@ pub use self::describe::{describe, describe_behind_hello};
 pub use self::error::{Fault, NameFault, TlsError};
 
 use self::error::{MAKE_CERTIFICATE, MAKE_REVOCATION_LIST, Refusal};
-use self::verify::{ClientVerifier, RevocationList};
+use self::verify::{ClientVerifier, Purpose, RevocationList};
 use self::x509::{Certificate, RSA_BITS_MIN, check_key};
 use crate::config::{self, CertificateName, TlsVersion};
 
@@ -364,6 +364,7 @@ fn client_verifier(
         None => None,
     };
     Ok(Some(ClientVerifier::new(
+        Purpose::Client,
         authorities,
         lists,
         tls.ignores_dates,

@@ -27,7 +27,7 @@ def cases():
         "Mosquitto looks a code of 3.1.1 up among those of 5 and says 'Unknown reason'",
         err="Connection error: Connection Refused: not authorised.\n"))
     yield Case("rr with a subscription that is refused", "rr", "-t a -e r -m x -i <id>", at=Script(
-        [("CONNECT", connack(0, version=5)), ("SUBSCRIBE", suback(0x87, version=5))]))
+        [("CONNECT", connack(0, version=5)), ("SUBSCRIBE", suback(0x87, version=5))]), loose=BYE)
     yield Case("rr and a server that goes", "rr", "-t a -e r -m x -i <id>", at=Script([("CONNECT", connack(0, version=5)), ("SUBSCRIBE", None)]))
 
 

@@ -23,8 +23,11 @@ def cases():
     yield Case("sub retained", "sub", "-t <t>/# -v -C 2 -i <id>", before=[P("<t>/a", b"old", retain=True)], then=[P("<t>/b", b"new")])
     yield Case("sub -R", "sub", "-t <t>/# -R -v -C 1 -i <id>", before=[P("<t>/a", b"old", retain=True)], then=[P("<t>/b", b"new")])
     yield Case("sub --retained-only", "sub", "-t <t>/# --retained-only -v -i <id>",
-               before=[P("<t>/a", b"old", retain=True)], then=[P("<t>/b", b"new"), P("<t>/c", b"newer")])
-    yield Case("sub --remove-retained", "sub", "-t <t>/# --remove-retained -v -C 1 -i <id> -d", before=[P("<t>/a", b"old", retain=True)])
+               before=[P("<t>/a", b"old", retain=True)], then=[P("<t>/b", b"new"), P("<t>/c", b"newer")],
+               loose="packets: Debian's may end without DISCONNECT")
+    yield Case("sub --remove-retained", "sub", "-t <t>/# --remove-retained --retained-only -v -i <id>",
+               before=[P("<t>/a", b"old", retain=True)], then=[P("<t>/b", b"new"), P("<t>/c", b"newer")],
+               loose="packets: ours waits for the answer to what it removed, then says DISCONNECT")
     yield Case("sub --retain-as-published", "sub", "-t <t> --retain-as-published -V 5 -C 1 -i <id> -F %r", then=[P(retain=True)])
     yield Case("sub -T", "sub", "-t <t>/# -T <t>/no/+ -T <t>/x -v -C 1 -i <id>", then=[P("<t>/no/a"), P("<t>/x"), P("<t>/yes")])
     yield Case("sub -U", "sub", "-t <t> -U <t>/u -U <t>/w -d -C 1 -i <id>", then=[Wait("UNSUBACK", 2), P()])
@@ -37,8 +40,9 @@ def cases():
     yield Case("sub -W --quiet", "sub", "-t <t> -W 1 -i <id> --quiet")
     yield Case("sub -W after a message", "sub", "-t <t> -W 1 -i <id>", then=[P()])
     yield Case("sub -C 3 by 5", "sub", "-t <t> -C 3 -q 1 -i <id> -V 5", then=[P(qos=1), P(qos=1), P(qos=1)])
-    yield Case("sub --random-filter 0", "sub", "-t <t> --random-filter 0 -C 2 -i <id>", then=[P(payload=b"1"), P(payload=b"2")])
-    yield Case("sub --random-filter 100", "sub", "-t <t> --random-filter 100 -C 2 -i <id>", then=[P(payload=b"1"), P(payload=b"2")])
+    yield Case("sub --random-filter 0", "sub", "-t <t> --random-filter 0 -C 2 -i <id>", at=None)
+    yield Case("sub --random-filter 100", "sub", "-t <t> --random-filter 100 -C 2 -i <id>", then=[P(payload=b"1"), P(payload=b"2")],
+               differs_in_2_1=Expect("Debian's takes 100 for ten per cent", out="1\n2\n", err="", code=0))
     yield Case("sub with properties", "sub",
                "-t <t> -U <t>/u -V 5 -C 1 -i <id> -D subscribe subscription-identifier 9 -D subscribe user-property a b "
                "-D unsubscribe user-property c d -D connect receive-maximum 3 -F %S", then=[Wait("UNSUBACK"), P()])

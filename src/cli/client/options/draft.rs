@@ -394,8 +394,9 @@ impl<'a> Draft<'a> {
             Some(id) if id.is_empty() || id.len() > usize::from(u16::MAX) => Err(invalid()),
             Some(id) => Ok(primitive::utf8(id).map_err(|_| invalid())?.to_owned()),
             None if !self.clean_start => Err(invalid()),
-            None if self.version == ProtocolVersion::V5 => Ok(String::new()),
-            None => Ok(random_id(self.environment.random)),
+            // Only 3.1 has no identifier that the server assigns.
+            None if self.version == ProtocolVersion::V31 => Ok(random_id(self.environment.random)),
+            None => Ok(String::new()),
         }
     }
 
