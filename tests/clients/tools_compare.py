@@ -84,9 +84,13 @@ def shape_of_usage(outcome):
 
 def as_2_1(text):
     """What 2.0.11 printed, as 2.1 prints it: a client without an id, and a topic that an alias stands for, are `null`;
-    in JSON, `retain` is true or false, and the time has no Z before its zone."""
+    in JSON, `retain` is true or false, the time has no Z before its zone, and user properties are an array, since a name may
+    come twice."""
     text = text.replace(b"Client (null) ", b"Client null ").replace(b"'(null)'", b"'null'")
     text = re.sub(rb'("retain":\t?)([01])', lambda found: found[1] + (b"true" if found[2] == b"1" else b"false"), text)
+    text = text.replace(b'"user-properties":{"k1":"v1","k2":"v2"}', b'"user-properties":[{"k1":"v1"},{"k2":"v2"}]')
+    text = text.replace(b'"user-properties":\t{\n\t\t\t"k1":\t"v1",\n\t\t\t"k2":\t"v2"\n\t\t}',
+                        b'"user-properties":\t[{\n\t\t\t\t"k1":\t"v1"\n\t\t\t}, {\n\t\t\t\t"k2":\t"v2"\n\t\t\t}]')
     return text.replace(b"<time32>", b"<time31>")
 
 

@@ -30,4 +30,5 @@ mod subscribe;
 mod sys;
 mod tls;
 mod tools;
+mod tools_tls;
 mod will;

@@ -9,7 +9,7 @@
 use rustls::CertificateError;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::extensions::{NSCertType, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
@@ -147,7 +147,10 @@ impl<'a> Certificate<'a> {
         purpose: Purpose,
         is_shown: bool,
     ) -> Result<(), CertificateError> {
-        let is_client = purpose == Purpose::Client;
+        let kind_fits = |kind: &NSCertType| match purpose {
+            Purpose::Client => kind.ssl_client(),
+            Purpose::Server => kind.ssl_server(),
+        };
         for extension in self.x509.extensions() {
             match extension.parsed_extension() {
                 ParsedExtension::ExtendedKeyUsage(usage) => {
@@ -159,14 +162,8 @@ impl<'a> Certificate<'a> {
                         return Err(CertificateError::InvalidPurpose);
                     }
                 }
-                ParsedExtension::NSCertType(kind) if is_shown => {
-                    if !(if is_client {
-                        kind.ssl_client()
-                    } else {
-                        kind.ssl_server()
-                    }) {
-                        return Err(CertificateError::InvalidPurpose);
-                    }
+                ParsedExtension::NSCertType(kind) if is_shown && !kind_fits(kind) => {
+                    return Err(CertificateError::InvalidPurpose);
                 }
                 ParsedExtension::ParseError { .. } => return Err(CertificateError::BadEncoding),
                 ParsedExtension::NSCertType(_)

@@ -27,6 +27,7 @@ def cases():
                loose="packets: Debian's may end without DISCONNECT")
     yield Case("sub --remove-retained", "sub", "-t <t>/# --remove-retained --retained-only -v -i <id>",
                before=[P("<t>/a", b"old", retain=True)], then=[P("<t>/b", b"new"), P("<t>/c", b"newer")],
+               differs_in_2_1=Expect("2.0.11 waits for ever", out="<t>/a old\n", err="", code=0),
                loose="packets: ours waits for the answer to what it removed, then says DISCONNECT")
     yield Case("sub --retain-as-published", "sub", "-t <t> --retain-as-published -V 5 -C 1 -i <id> -F %r", then=[P(retain=True)])
     yield Case("sub -T", "sub", "-t <t>/# -T <t>/no/+ -T <t>/x -v -C 1 -i <id>", then=[P("<t>/no/a"), P("<t>/x"), P("<t>/yes")])
@@ -67,7 +68,7 @@ def cases():
         [("CONNECT", connack(0, version=5)), ("SUBSCRIBE", suback(0x87, version=5))]))
     for number in (signal.SIGINT, signal.SIGTERM):
         for version in ("311", "5"):
-            yield Case(f"sub and {number.name} by {version}", "sub", f"-t <t> -i <id> -d -V {version}", then=[Wait("SUBACK"), Signal(number)])
+            yield Case(f"sub and {number.name} by {version}", "sub", f"-t <t> -i <id> -V {version}", then=[Wait("SUBACK"), Signal(number)])
     yield Case("sub and a closed pipe", "sub", "-t <t> -i <id> -d", then=[Wait("SUBACK"), CloseOutput(), P(), P()],
                loose="packets: how many messages are written before the end is noticed")
     yield Case("sub connects again", "sub", "-t <t> -i <id> -C 1 -d", at=Script(

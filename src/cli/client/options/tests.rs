@@ -71,7 +71,9 @@ fn nothing_said_is_the_default() {
     );
     assert!(options.route.tls.is_none() && !options.route.websocket && !options.route.nodelay);
     assert_eq!(options.login.version, ProtocolVersion::V311);
-    assert_eq!(options.login.client_id, "mosq-AAAAAAAAAAAAAAAAAA");
+    assert_eq!(options.login.client_id, "");
+    let old = run(Subscribe, "-t a -V 31");
+    assert_eq!(old.login.client_id, "mosq-AAAAAAAAAAAAAAAAAA");
     assert_eq!(options.login.keep_alive, 60);
     assert!(options.login.clean_start && options.login.will.is_none());
     assert!(list(&options.login.properties).is_empty());

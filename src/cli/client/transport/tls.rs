@@ -56,7 +56,15 @@ impl Context {
                     patience.wait(&tls.socket, PollFlags::OUT)?;
                     continue;
                 }
-                Err(error) => return Err(DialError::Connect(error)),
+                // A server that has closed may have said why.
+                Err(error) => {
+                    return Err(match tls.receive() {
+                        Err(alert) if alert.kind() == ErrorKind::InvalidData => {
+                            DialError::Tls(alert.to_string())
+                        }
+                        _ => DialError::Connect(error),
+                    });
+                }
             }
             if !tls.connection.is_handshaking() {
                 break;
@@ -64,7 +72,7 @@ impl Context {
             patience.wait(&tls.socket, PollFlags::IN)?;
             match tls.receive() {
                 Ok(0) => {
-                    let text = "the server closed the connection during the TLS handshake: is its listener one for TLS?";
+                    let text = "The server closed the connection during the TLS handshake: is its listener one for TLS?";
                     return Err(DialError::Tls(text.to_owned()));
                 }
                 Ok(_) => {}
@@ -90,7 +98,7 @@ impl Tls {
         self.connection.wants_write()
     }
 
-    /// Reads what the socket has, and takes it apart; 0 is its end.
+    /// Reads what the socket has, and takes it apart; 0 is its end. What TLS has against it is `InvalidData`.
     fn receive(&mut self) -> io::Result<usize> {
         let len = self.connection.read_tls(&mut self.socket)?;
         if let Err(error) = self.connection.process_new_packets() {
@@ -158,7 +166,13 @@ impl Write for Tls {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = self.connection.writer().write(bytes)?;
         match self.flush() {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                // With TLS 1.3 a server tells only now what it has against our certificate.
+                return Err(match self.receive() {
+                    Err(alert) if alert.kind() == ErrorKind::InvalidData => alert,
+                    _ => error,
+                });
+            }
             // What was taken is kept.
             _ => {}
         }
