@@ -206,8 +206,10 @@ impl Client {
                 self.leave();
                 return Ok(Turn::Left);
             }
-        } else if flushed {
+        } else if flushed && self.session.has_unsent() {
+            // What the tool makes of that may be to do something at a certain time: it is to say so before we wait.
             self.session.sent(handler);
+            return Ok(Turn::Done);
         }
         self.session.out.flush();
         if self.session.out.has_failed() {

@@ -219,6 +219,11 @@ impl Session {
         self.outgoing.len() < self.window() && self.sending.len() < SENDING_BYTES_MAX
     }
 
+    /// Whether there are messages of QoS 0 that nobody was told of yet.
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     /// Whether every message that was published is where it belongs.
     pub fn has_sent_everything(&self) -> bool {
         self.outgoing.is_empty() && self.unsent.is_empty()

@@ -37,6 +37,7 @@ def cases():
     yield Case("pub --repeat", "pub", "-t <t> -m x --repeat 3 -q 1 -d -i <id>", then=[Watch(count=3)])
     yield Case("pub --repeat at QoS 0", "pub", "-t <t> -m x --repeat 3 -i <id>", then=[Watch(count=3)])
     yield Case("pub --repeat --repeat-delay", "pub", "-t <t> -m x --repeat 2 --repeat-delay 0.2 -q 2 -d -i <id>", then=[Watch(count=2)])
+    yield Case("pub --repeat --repeat-delay at QoS 0", "pub", "-t <t> -m x --repeat 3 --repeat-delay 0.2 -d -i <id>", then=[Watch(count=3)])
     yield Case("pub --repeat of nothing", "pub", "-t <t> -n --repeat 2 -i <id> -q 1", then=[Watch(count=2)])
     yield Case("pub with properties", "pub",
                "-t <t> -m x -V 5 -i <id> -D publish payload-format-indicator 1 -D publish message-expiry-interval 100 "
