@@ -40,6 +40,12 @@ pub enum TlsError {
     },
     /// `require_certificate` without `cafile` and `capath`.
     NoAuthorities,
+    /// A connection of our own for which no authority is trusted.
+    NothingTrusted,
+    /// One of certificate and key without the other: what there is, and what lacks.
+    HalfPair(&'static str, &'static str),
+    /// A name that no server can have.
+    ServerName(String),
     /// Nothing is left of a list of ciphers.
     Ciphers {
         /// The option.
@@ -144,6 +150,16 @@ impl fmt::Display for TlsError {
                 "Error: require_certificate needs cafile or capath: the authorities whose clients are let in.\nMake an \
                  authority: {MAKE_AUTHORITY}"
             ),
+            TlsError::NothingTrusted => f.write_str(
+                "Error: TLS needs a certificate authority to trust: name its file (cafile), a directory of them (capath), \
+                 or trust those of the operating system.",
+            ),
+            TlsError::HalfPair(present, missing) => {
+                write!(f, "Error: there is {present} without {missing}: both or neither are needed.")
+            }
+            TlsError::ServerName(name) => {
+                write!(f, "Error: '{}' is neither a host name nor an IP address.", name.escape_debug())
+            }
             TlsError::Ciphers {
                 option,
                 list,

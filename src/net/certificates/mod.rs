@@ -8,6 +8,7 @@
 //! | `verify` | which client certificates are let in |
 //! | `name` | which user a certificate stands for |
 //! | `error` | what the operator did wrong |
+//! | `client` | TLS of connections that we open ourselves |
 //! | `describe` | what went wrong in a handshake |
 //!
 //! Knows no sockets: [`TlsContext`] is made off the loop, at the start and at each reload, and never changes.
@@ -25,6 +26,7 @@
 //! [`TlsContext::server_config`] has no protocol, [`TlsContext::server_config_for`] has one where the client asks for
 //! it.
 
+mod client;
 mod describe;
 mod error;
 mod name;
@@ -49,6 +51,7 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{KeyLog, ServerConfig};
 
+pub use self::client::ClientTlsContext;
 pub use self::describe::{describe, describe_behind_hello};
 pub use self::error::{Fault, NameFault, TlsError};
 
