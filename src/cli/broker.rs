@@ -202,7 +202,13 @@ fn options() -> Options {
 
 fn usage() -> String {
     let brief = "Usage: midge [-c FILE] [-d] [-p PORT]... [-q | -v] [--test-config] [--tls-keylog FILE]\n\
-                 Without a configuration file, only programs on this machine can connect, on port 1883.";
+                 Without a configuration file, only programs on this machine can connect, on port 1883.\n\n\
+                 Other commands, each with its own --help:\n    \
+                 midge pub      publish messages\n    \
+                 midge sub      show messages as they come\n    \
+                 midge rr       send a request and show its response\n    \
+                 midge passwd   make and change password files\n    \
+                 midge links    links by Mosquitto's names of all these";
     options().usage(brief)
 }
 

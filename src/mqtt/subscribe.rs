@@ -57,6 +57,21 @@ impl SubscriptionOptions {
         SubscriptionOptions(self.0 & !0b11 | qos as u8)
     }
 
+    /// The same with Retain As Published as given.
+    pub const fn with_retain_as_published(self, wanted: bool) -> SubscriptionOptions {
+        SubscriptionOptions(self.0 & !0b1000 | (wanted as u8) << 3)
+    }
+
+    /// The same with another Retain Handling.
+    pub const fn with_retain_handling(self, handling: RetainHandling) -> SubscriptionOptions {
+        let bits = match handling {
+            RetainHandling::Send => 0,
+            RetainHandling::SendIfNew => 1,
+            RetainHandling::DoNotSend => 2,
+        };
+        SubscriptionOptions(self.0 & 0b1100_1111 | bits << 4)
+    }
+
     /// No Local: the client does not want what it published itself.
     pub const fn no_local(self) -> bool {
         self.0 & 0b100 != 0

@@ -29,4 +29,6 @@ mod statements;
 mod subscribe;
 mod sys;
 mod tls;
+mod tools;
+mod tools_tls;
 mod will;

@@ -33,7 +33,7 @@ const MUTUAL: [&str; 5] = [
 ];
 
 /// A directory full of certificates; it goes with the test.
-struct Lab(PathBuf);
+pub struct Lab(PathBuf);
 
 impl Drop for Lab {
     fn drop(&mut self) {
@@ -43,7 +43,7 @@ impl Drop for Lab {
 
 impl Lab {
     /// With an authority `ca` and a certificate `server` for `localhost`.
-    fn new() -> Lab {
+    pub fn new() -> Lab {
         let lab = Lab(new_dir());
         // A broker that root starts goes on as another user, who reads and writes here.
         let everybody = fs::Permissions::from_mode(0o777);
@@ -53,7 +53,7 @@ impl Lab {
         lab
     }
 
-    fn path(&self, name: &str) -> String {
+    pub fn path(&self, name: &str) -> String {
         self.0
             .join(name)
             .to_str()
@@ -61,7 +61,7 @@ impl Lab {
             .to_owned()
     }
 
-    fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
+    pub fn write(&self, name: &str, bytes: impl AsRef<[u8]>) {
         fs::write(self.path(name), bytes).expect("the directory is ours");
     }
 
@@ -70,7 +70,7 @@ impl Lab {
     }
 
     /// Puts these files together into one.
-    fn join(&self, name: &str, parts: &[&str]) {
+    pub fn join(&self, name: &str, parts: &[&str]) {
         self.write(
             name,
             parts
@@ -82,7 +82,7 @@ impl Lab {
     }
 
     /// Runs `openssl` with these words.
-    fn openssl(&self, words: &str) {
+    pub fn openssl(&self, words: &str) {
         let output = Command::new("openssl")
             .args(words.split_whitespace())
             .current_dir(&self.0)
@@ -92,19 +92,19 @@ impl Lab {
         assert!(output.status.success(), "openssl {words}: {said}");
     }
 
-    fn key(&self, name: &str, algorithm: &str) {
+    pub fn key(&self, name: &str, algorithm: &str) {
         self.openssl(&format!("genpkey -algorithm {algorithm} -out {name}.key"));
         // A broker that gave up its privileges reads it again at a reload.
         self.open(&format!("{name}.key"));
     }
 
     /// Lets everybody read a file.
-    fn open(&self, name: &str) {
+    pub fn open(&self, name: &str) {
         let all = fs::Permissions::from_mode(0o644);
         fs::set_permissions(self.path(name), all).expect("it is ours");
     }
 
-    fn authority(&self, name: &str) {
+    pub fn authority(&self, name: &str) {
         self.key(name, EC);
         self.openssl(&format!(
             "req -x509 -new -key {name}.key -subj /CN={name} -days 365 -out {name}.crt"
@@ -123,7 +123,7 @@ impl Lab {
     }
 
     /// Makes `name.crt` for `name.key`, which is made if it is not there; without `extensions` of X.509 version 1.
-    fn issue(
+    pub fn issue(
         &self,
         subject: &str,
         name: &str,
@@ -169,7 +169,7 @@ impl Lab {
     }
 
     /// A broker with these lines of configuration, in which `{lab}` is this directory.
-    fn broker(&self, lines: &[&str]) -> Broker {
+    pub fn broker(&self, lines: &[&str]) -> Broker {
         self.broker_in_shell("exec \"$@\"", lines)
     }
 

@@ -3,11 +3,42 @@
 //! It knows names, values and sentences; sockets and packets it does not. Options are Mosquitto's: whole words, never
 //! joined or shortened, a value is the next argument whatever it looks like, a later one replaces an earlier one.
 
+mod draft;
+mod file;
+mod number;
+mod parse;
+mod properties;
+mod table;
+#[cfg(test)]
+mod tests;
+mod url;
+mod usage;
+
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::config::ClientTls;
 use crate::mqtt::{PropertyBuffer, ProtocolVersion, QoS, RetainHandling};
+
+pub use parse::parse;
+pub use usage::{usage, version};
+
+/// What the process knows that a command line does not say; as values, so that nothing here reads the process.
+pub struct Environment<'a> {
+    /// `XDG_CONFIG_HOME`: the directory of the default option files.
+    pub config_home: Option<PathBuf>,
+    /// `HOME`: the directory of `.config`, if there is no `XDG_CONFIG_HOME`.
+    pub home: Option<PathBuf>,
+    /// What `-I` puts behind its prefix.
+    pub process_id: u32,
+    /// What a client id of our own is made of.
+    pub random: [u8; 18],
+    /// Whether a person reads standard error, who may be told about a name that is close.
+    pub errors_to_terminal: bool,
+    /// Checks the value of `-F`; its error is the line that standard error gets.
+    pub check_format: &'a dyn Fn(&str) -> Result<(), String>,
+}
 
 /// Which tool is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +52,7 @@ pub enum Tool {
 }
 
 /// Everything that was asked for.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Where the broker is, and the way there.
     pub route: Route,
@@ -44,7 +75,7 @@ pub struct Options {
 }
 
 /// The way to the broker.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub struct Route {
     /// Where it is.
     pub target: Target,
@@ -90,12 +121,23 @@ pub struct Proxy {
     pub login: Option<(String, String)>,
 }
 
+impl fmt::Debug for Proxy {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Proxy")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("has_login", &self.login.is_some())
+            .finish()
+    }
+}
+
 /// What CONNECT says (MQTT 5.0, 3.1).
 #[derive(Clone)]
 pub struct Login {
     /// `-V`
     pub version: ProtocolVersion,
-    /// `-i`, `-I` with the process id, or a random one before 5.0; empty lets the server assign one.
+    /// `-i`, `-I` with the process id, or a random one in 3.1; empty lets the server assign one.
     pub client_id: String,
     /// Not `-c`.
     pub clean_start: bool,
@@ -107,8 +149,24 @@ pub struct Login {
     pub password: Option<Vec<u8>>,
     /// `--will-...`
     pub will: Option<Will>,
-    /// `-D connect`, `-x` and, for a small `-C`, Receive Maximum.
+    /// `-D connect`, then `-x`, then Receive Maximum unless `-D` has it; empty before 5.0.
     pub properties: PropertyBuffer,
+}
+
+impl fmt::Debug for Login {
+    /// Properties stay out as well as the password: they may hold Authentication Data.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Login")
+            .field("version", &self.version)
+            .field("client_id", &self.client_id)
+            .field("clean_start", &self.clean_start)
+            .field("keep_alive", &self.keep_alive)
+            .field("user_name", &self.user_name)
+            .field("has_password", &self.password.is_some())
+            .field("will", &self.will)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A Will Message (3.1.2.5).
@@ -129,9 +187,9 @@ pub struct Will {
 /// What is sent.
 #[derive(Debug, Clone)]
 pub struct PublishOptions {
-    /// `-t` of `pub` and `rr`; empty only if `-D publish topic-alias` and so on allow it.
+    /// `-t` of `pub` and `rr`, which they must have; a valid Topic Name. `sub` has none.
     pub topic: Option<String>,
-    /// What the payload is; `None` if nothing was said.
+    /// What the payload is; `pub` and `rr` must have one, and `sub` has none.
     pub payload: Option<Payload>,
     /// `-r`
     pub retain: bool,
@@ -139,7 +197,7 @@ pub struct PublishOptions {
     pub repeat: u64,
     /// `--repeat-delay`
     pub repeat_delay: Duration,
-    /// `-D publish`
+    /// `-D publish`, and for `rr` Response Topic; empty before 5.0.
     pub properties: PropertyBuffer,
 }
 
@@ -187,8 +245,6 @@ pub struct SubscribeOptions {
     pub retain_as_published: bool,
     /// `--retain-handling`
     pub retain_handling: RetainHandling,
-    /// No Local, where Mosquitto sets it (rr never does).
-    pub no_local: bool,
     /// `-v`
     pub verbose: bool,
     /// `--pretty`
@@ -209,7 +265,8 @@ pub struct SubscribeOptions {
     pub unsubscribe_properties: PropertyBuffer,
 }
 
-/// What a command line comes to.
+/// What a command line comes to. Mosquitto's tools end with exit code 1 for the first two, too.
+#[derive(Debug)]
 pub enum Request {
     /// `--help`
     Help,
@@ -219,6 +276,11 @@ pub enum Request {
     Run(Box<Options>),
 }
 
-/// A command line or option file that cannot be followed: what standard error gets, whole lines of it.
+/// A command line or option file that cannot be followed; the exit code is always 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageError(pub String);
+pub struct UsageError {
+    /// What standard error gets: whole lines, or nothing under `--quiet`.
+    pub text: String,
+    /// Whether standard output gets the usage, as it does if `pub` is given no topic or no message.
+    pub shows_usage: bool,
+}

@@ -8,19 +8,24 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, Error, RootCertStore,
-    SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct,
+    Error, InvalidMessage, RootCertStore, SignatureScheme,
 };
+use x509_parser::extensions::GeneralName;
 
+use super::error::Refusal;
+use super::name::common_name;
+use super::verify::{ClientVerifier, Purpose};
+use super::x509::Certificate;
 use super::{Fault, KeyLogFile, TlsError, certified_key, pem, provider};
 use crate::config::{self, ClientTls, TlsVersion};
 
@@ -53,10 +58,7 @@ impl ClientTlsContext {
             )
         };
         let provider = Arc::new(provider(&pair, &mut warnings)?);
-        let verifier = Arc::new(Verifier {
-            webpki: authorities(tls, &provider, &mut warnings)?,
-            ignores_name: tls.ignores_name,
-        });
+        let verifier = Arc::new(verifier(tls, &provider, &mut warnings)?);
         let versions: &[_] = match tls.version {
             None => &[&TLS13, &TLS12],
             Some(TlsVersion::V12) => &[&TLS12],
@@ -106,42 +108,46 @@ impl ClientTlsContext {
     }
 }
 
-/// What trusts the authorities that `tls` names, of which there is at least one.
-fn authorities(
+/// What judges servers by the authorities that `tls` names, of which there is at least one.
+fn verifier(
     tls: &ClientTls,
     provider: &Arc<CryptoProvider>,
     warnings: &mut Vec<String>,
-) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    let mut add = |option, path: &Path, found: Vec<CertificateDer<'static>>| match roots
-        .add_parsable_certificates(found)
-    {
-        (0, _) => Err(TlsError::file(option, path)(Fault::NoAuthority)),
-        _ => Ok(()),
-    };
+) -> Result<Verifier, TlsError> {
+    let mut authorities = Vec::new();
     if let Some(path) = &tls.cafile {
         let found = pem::certificates(path).map_err(TlsError::file("cafile", path))?;
-        add("cafile", path, found)?;
+        if found.is_empty() {
+            return Err(TlsError::file("cafile", path)(Fault::NoAuthority));
+        }
+        authorities.extend(found);
     }
     if let Some(path) = &tls.capath {
         let found = pem::directory(path, warnings).map_err(TlsError::file("capath", path))?;
-        add("capath", path, found)?;
+        authorities.extend(found);
     }
     if tls.trusts_system {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        authorities.extend(rustls_native_certs::load_native_certs().certs);
     }
-    if roots.is_empty() {
+    if authorities.is_empty() {
         return Err(TlsError::NothingTrusted);
     }
-    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-        .build()
-        .map_err(|error| TlsError::Setup(Error::General(error.to_string())))
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(authorities.iter().cloned());
+    let webpki = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    Ok(Verifier {
+        path: ClientVerifier::new(Purpose::Server, authorities, None, false, provider),
+        webpki: webpki.build().ok(),
+        ignores_name: tls.ignores_name,
+    })
 }
 
-/// webpki's verdict on servers, with or without their names.
+/// Which servers are the ones that we want to talk to.
 #[derive(Debug)]
 struct Verifier {
-    webpki: Arc<WebPkiServerVerifier>,
+    path: ClientVerifier,
+    /// For name constraints. `None` if webpki can read none of the authorities.
+    webpki: Option<Arc<WebPkiServerVerifier>>,
     ignores_name: bool,
 }
 
@@ -154,20 +160,34 @@ impl ServerCertVerifier for Verifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let verdict = self.webpki.verify_server_cert(
-            end_entity,
-            intermediates,
-            server_name,
-            ocsp_response,
-            now,
-        );
-        match verdict {
-            // webpki compares the name last: all else is good by then.
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if self.ignores_name => Ok(ServerCertVerified::assertion()),
-            verdict => verdict,
+        let chain: Vec<_> = std::iter::once(end_entity)
+            .chain(intermediates)
+            .cloned()
+            .collect();
+        if self.path.verify_path(&chain, now)?.is_some() {
+            let webpki = self
+                .webpki
+                .as_ref()
+                .ok_or(CertificateError::from(Refusal::NameConstraints))?;
+            match webpki.verify_server_cert(
+                end_entity,
+                intermediates,
+                server_name,
+                ocsp_response,
+                now,
+            ) {
+                Ok(_)
+                | Err(Error::InvalidCertificate(
+                    CertificateError::NotValidForName
+                    | CertificateError::NotValidForNameContext { .. },
+                )) => {}
+                Err(error) => return Err(error),
+            }
         }
+        if !self.ignores_name {
+            check_name(end_entity, server_name)?;
+        }
+        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
@@ -176,8 +196,7 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki
-            .verify_tls12_signature(message, certificate, signature)
+        ClientCertVerifier::verify_tls12_signature(&self.path, message, certificate, signature)
     }
 
     fn verify_tls13_signature(
@@ -186,11 +205,181 @@ impl ServerCertVerifier for Verifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.webpki
-            .verify_tls13_signature(message, certificate, signature)
+        ClientCertVerifier::verify_tls13_signature(&self.path, message, certificate, signature)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.webpki.supported_verify_schemes()
+        ClientCertVerifier::supported_verify_schemes(&self.path)
+    }
+}
+
+/// Whether the certificate is one of this server (RFC 6125). As with OpenSSL, and unlike with webpki, the common name
+/// counts where there are no alternative names of hosts.
+fn check_name(
+    der: &CertificateDer<'_>,
+    server_name: &ServerName<'_>,
+) -> Result<(), CertificateError> {
+    let certificate = Certificate::parse(der).ok_or(CertificateError::BadEncoding)?;
+    let names = names(&certificate);
+    let matches = match server_name {
+        ServerName::DnsName(wanted) => {
+            let is_that = |name: &String| is_host(name, wanted.as_ref());
+            names.iter().any(is_that)
+        }
+        ServerName::IpAddress(address) => {
+            let wanted = IpAddr::from(*address);
+            let is_that = |name: &String| name.parse() == Ok(wanted);
+            names.iter().any(is_that)
+        }
+        _ => false,
+    };
+    match matches {
+        true => Ok(()),
+        false => Err(CertificateError::NotValidForNameContext {
+            expected: server_name.to_owned(),
+            presented: names,
+        }),
+    }
+}
+
+/// The hosts and addresses that a certificate is for.
+fn names(certificate: &Certificate<'_>) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Ok(Some(alternatives)) = certificate.x509.subject_alternative_name() {
+        for name in &alternatives.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => names.push((*name).to_owned()),
+                GeneralName::IPAddress(bytes) => {
+                    let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                    let v6 = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+                    names.extend(v4.or(v6).ok().map(|address| address.to_string()));
+                }
+                _ => {}
+            }
+        }
+    }
+    if names.is_empty() {
+        names.extend(common_name(certificate.x509.subject()).ok());
+    }
+    names
+}
+
+/// Whether `name` of a certificate, which may begin with a label `*`, stands for `host`.
+fn is_host(name: &str, host: &str) -> bool {
+    let (name, host) = (name.trim_end_matches('.'), host.trim_end_matches('.'));
+    match name.strip_prefix("*.") {
+        // Not for a whole top-level domain, as with OpenSSL.
+        Some(domain) if domain.contains('.') => host
+            .split_once('.')
+            .is_some_and(|(label, rest)| !label.is_empty() && rest.eq_ignore_ascii_case(domain)),
+        Some(_) => false,
+        None => name.eq_ignore_ascii_case(host),
+    }
+}
+
+/// What went wrong with a server, what is wrong exactly, and what the user can do: a sentence or two.
+pub fn describe_client(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(error) => describe_certificate(error),
+        Error::InvalidMessage(
+            InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion,
+        ) => "The server does not speak TLS on this port: try the port of its TLS listener (-p 8883), or do without TLS."
+            .to_owned(),
+        Error::AlertReceived(alert) => describe_alert(*alert),
+        Error::PeerIncompatible(reason) => {
+            format!("The server's TLS and ours have nothing in common ({reason:?}): try another --tls-version, or no --ciphers.")
+        }
+        Error::NoApplicationProtocol => {
+            "The server does not know the protocol that --tls-alpn names.".to_owned()
+        }
+        other => format!("{other}."),
+    }
+}
+
+fn describe_alert(alert: AlertDescription) -> String {
+    let text = match alert {
+        AlertDescription::CertificateRequired => {
+            "The server wants a certificate of ours: give one with --cert and --key."
+        }
+        AlertDescription::HandshakeFailure => {
+            "The server ended the TLS handshake: it may want a certificate (--cert, --key), or other --ciphers."
+        }
+        AlertDescription::UnknownCA => {
+            "The server does not know the authority that issued our certificate (--cert)."
+        }
+        AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateUnknown
+        | AlertDescription::AccessDenied => "The server does not accept our certificate (--cert).",
+        AlertDescription::CertificateExpired => {
+            "Our certificate (--cert) has expired, says the server."
+        }
+        AlertDescription::CertificateRevoked => {
+            "Our certificate (--cert) is revoked, says the server."
+        }
+        AlertDescription::ProtocolVersion => {
+            "The server does not speak TLS 1.2 or 1.3, or not the one of --tls-version."
+        }
+        AlertDescription::NoApplicationProtocol => {
+            "The server does not know the protocol that --tls-alpn names."
+        }
+        AlertDescription::UnrecognisedName => {
+            "The server knows nothing of the name that it is called by (-h)."
+        }
+        other => return format!("The server ended TLS ({other:?})."),
+    };
+    text.to_owned()
+}
+
+fn describe_certificate(error: &CertificateError) -> String {
+    match error {
+        CertificateError::NotValidForNameContext {
+            expected,
+            presented,
+        } => {
+            let names = match presented.is_empty() {
+                true => "nobody".to_owned(),
+                false => presented.join(", "),
+            };
+            let expected = expected.to_str();
+            format!(
+                "The server's certificate is not for {expected}, but for {names}: connect by such a name (-h), or accept \
+                 any server that the authority vouches for (--insecure)."
+            )
+        }
+        CertificateError::UnknownIssuer => "The server's certificate comes from an authority that is not trusted here: \
+             name the file of that authority (--cafile); a certificate that signed itself is its own."
+            .to_owned(),
+        CertificateError::InvalidPurpose => {
+            "The server's certificate is not for servers (its extended key usage lacks serverAuth)."
+                .to_owned()
+        }
+        other => {
+            let text = super::describe(&Error::InvalidCertificate(other.clone()));
+            format!("The server's certificate is not good: {text}.")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_hosts() {
+        for (name, host, expected) in [
+            ("a.example", "a.example", true),
+            ("A.Example", "a.eXample.", true),
+            ("*.b.example", "a.b.example", true),
+            ("*.b.example", "b.example", false),
+            ("*.b.example", "x.a.b.example", false),
+            ("*.b.example", ".b.example", false),
+            ("*.example", "a.example", false),
+            ("*", "a", false),
+            ("a*.b.example", "ab.b.example", false),
+            ("a.example", "b.example", false),
+        ] {
+            assert_eq!(is_host(name, host), expected, "{name} {host}");
+        }
     }
 }

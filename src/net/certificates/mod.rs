@@ -51,12 +51,12 @@ use rustls::sign::{CertifiedKey, SigningKey, SingleCertAndKey};
 use rustls::version::{TLS12, TLS13};
 use rustls::{KeyLog, ServerConfig};
 
-pub use self::client::ClientTlsContext;
+pub use self::client::{ClientTlsContext, describe_client};
 pub use self::describe::{describe, describe_behind_hello};
 pub use self::error::{Fault, NameFault, TlsError};
 
 use self::error::{MAKE_CERTIFICATE, MAKE_REVOCATION_LIST, Refusal};
-use self::verify::{ClientVerifier, RevocationList};
+use self::verify::{ClientVerifier, Purpose, RevocationList};
 use self::x509::{Certificate, RSA_BITS_MIN, check_key};
 use crate::config::{self, CertificateName, TlsVersion};
 
@@ -364,6 +364,7 @@ fn client_verifier(
         None => None,
     };
     Ok(Some(ClientVerifier::new(
+        Purpose::Client,
         authorities,
         lists,
         tls.ignores_dates,

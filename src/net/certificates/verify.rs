@@ -1,6 +1,7 @@
-//! Which client certificates are let in: the path from a certificate to an authority, and revocation.
+//! Which certificates of peers are good: the path from a certificate to an authority, and revocation.
 //!
-//! Follows the rules of OpenSSL's `sslclient` purpose at its security level 2, which are Mosquitto's on most systems.
+//! Written for clients that are let in; servers that we connect to are judged by the same rules but for their purpose,
+//! and by their names in `client`. Follows the rules of OpenSSL's `sslclient` purpose at its security level 2, which are Mosquitto's on most systems.
 //! They are not webpki's, which knows neither version 1 nor an authority's certificate used by a client nor one that
 //! stands in `cafile` by itself, and to which everything in `cafile` is an authority, above all dates. Signatures are
 //! checked by the algorithms of rustls. An authority in `cafile` need not have signed itself, unlike with Mosquitto:
@@ -33,8 +34,8 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::error::Refusal;
 use super::x509::{
-    CRL_SIGN, Certificate, DIGITAL_SIGNATURE, KEY_AGREEMENT, Signed, check_key, check_signature,
-    key_parts, serial,
+    CRL_SIGN, Certificate, DIGITAL_SIGNATURE, KEY_AGREEMENT, KEY_ENCIPHERMENT, Signed, check_key,
+    check_signature, key_parts, serial,
 };
 
 /// The most authorities between a client's certificate and the one that is trusted.
@@ -46,9 +47,19 @@ const INTERMEDIATES_MAX: usize = 16;
 /// The most signatures of certificates and revocation lists that are checked for one client.
 const SIGNATURES_MAX: u32 = 32;
 
-/// The client certificates of one listener.
+/// What a certificate is shown for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// By a client, to our listener.
+    Client,
+    /// By a server that we connect to.
+    Server,
+}
+
+/// The client certificates of one listener, or the servers that we connect to.
 #[derive(Debug)]
 pub(super) struct ClientVerifier {
+    purpose: Purpose,
     /// By subject, in DER.
     authorities: HashMap<Vec<u8>, Vec<CertificateDer<'static>>>,
     revocation: Option<Revocation>,
@@ -165,6 +176,7 @@ impl Issuer {
 impl ClientVerifier {
     /// A verifier that trusts `authorities`, of which each can be read; with `lists`, revocation is checked.
     pub(super) fn new(
+        purpose: Purpose,
         authorities: Vec<CertificateDer<'static>>,
         lists: Option<Vec<RevocationList>>,
         ignores_dates: bool,
@@ -206,6 +218,7 @@ impl ClientVerifier {
             revocation
         });
         ClientVerifier {
+            purpose,
             authorities: by_subject,
             revocation,
             ignores_dates,
@@ -227,6 +240,24 @@ impl ClientVerifier {
 
     /// Whether `chain`, a client's certificate and those that it sent along, is let in at `now`.
     pub(super) fn verify(&self, chain: &[CertificateDer<'_>], now: UnixTime) -> Result<(), Error> {
+        let Some(at) = self.verify_path(chain, now)? else {
+            return Ok(());
+        };
+        let (client_der, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
+        let webpki = self
+            .webpki
+            .as_ref()
+            .ok_or(CertificateError::from(Refusal::NameConstraints))?;
+        webpki.verify_client_cert(client_der, rest, at)?;
+        Ok(())
+    }
+
+    /// Everything but name constraints (invariant 4): where there are some, the time at which webpki is to judge.
+    pub(super) fn verify_path(
+        &self,
+        chain: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<Option<UnixTime>, Error> {
         let (client_der, rest) = chain.split_first().ok_or(Error::NoCertificatesPresented)?;
         let client = Certificate::parse(client_der).ok_or(CertificateError::BadEncoding)?;
         let intermediates: Vec<Certificate<'_>> = rest
@@ -247,26 +278,23 @@ impl ClientVerifier {
             false => self.find_path(&client, &mut search)?,
         };
         check_key(client.public_key(), &self.algorithms).map_err(CertificateError::from)?;
-        client.check_extensions(true)?;
-        if !client.may(DIGITAL_SIGNATURE | KEY_AGREEMENT) {
+        client.check_extensions(self.purpose, true)?;
+        let uses = match self.purpose {
+            Purpose::Client => DIGITAL_SIGNATURE | KEY_AGREEMENT,
+            Purpose::Server => DIGITAL_SIGNATURE | KEY_AGREEMENT | KEY_ENCIPHERMENT,
+        };
+        if !client.may(uses) {
             return Err(CertificateError::from(Refusal::KeyUsage).into());
         }
         self.check_dates(&client, search.now)?;
-        if search.name_constraints {
-            let at = match self.ignores_dates {
-                true => UnixTime::since_unix_epoch(std::time::Duration::from_secs(
-                    u64::try_from(search.not_before_max).unwrap_or(0),
-                )),
-                false => now,
-            };
-            let webpki = self
-                .webpki
-                .as_ref()
-                .ok_or(CertificateError::from(Refusal::NameConstraints))?;
-            webpki.verify_client_cert(client_der, rest, at)?;
-        }
         self.check_revocation(&client, &issuer, &mut search)?;
-        Ok(())
+        let at = match self.ignores_dates {
+            true => UnixTime::since_unix_epoch(std::time::Duration::from_secs(
+                u64::try_from(search.not_before_max).unwrap_or(0),
+            )),
+            false => now,
+        };
+        Ok(search.name_constraints.then_some(at))
     }
 
     /// Whether the operator trusts this very certificate, which signed itself.
@@ -361,7 +389,7 @@ impl ClientVerifier {
         {
             return Err(Refusal::PathTooLong.into());
         }
-        issuer.check_extensions(false)?;
+        issuer.check_extensions(self.purpose, false)?;
         self.check_dates(issuer, search.now)
     }
 

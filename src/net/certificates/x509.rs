@@ -9,12 +9,13 @@
 use rustls::CertificateError;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use x509_parser::certificate::X509Certificate;
-use x509_parser::extensions::ParsedExtension;
+use x509_parser::extensions::{NSCertType, ParsedExtension};
 use x509_parser::prelude::FromDer;
 use x509_parser::public_key::PublicKey;
 use x509_parser::x509::{SubjectPublicKeyInfo, X509Version};
 
 use super::error::Refusal;
+use super::verify::Purpose;
 
 /// The fewest bits of an RSA key.
 pub(super) const RSA_BITS_MIN: usize = 2048;
@@ -139,19 +140,33 @@ impl<'a> Certificate<'a> {
         extensions.any(|extension| extension.oid.to_id_string() == "2.5.29.30")
     }
 
-    /// Whether its purposes allow a client, and whether there is no critical extension that nobody looked at.
-    pub(super) fn check_extensions(&self, is_client: bool) -> Result<(), CertificateError> {
+    /// Whether its purposes allow what it is shown for, and whether there is no critical extension that nobody looked at.
+    /// `is_shown` is false for an authority above it.
+    pub(super) fn check_extensions(
+        &self,
+        purpose: Purpose,
+        is_shown: bool,
+    ) -> Result<(), CertificateError> {
+        let kind_fits = |kind: &NSCertType| match purpose {
+            Purpose::Client => kind.ssl_client(),
+            Purpose::Server => kind.ssl_server(),
+        };
         for extension in self.x509.extensions() {
             match extension.parsed_extension() {
-                ParsedExtension::ExtendedKeyUsage(usage) if !usage.client_auth => {
-                    return Err(CertificateError::InvalidPurpose);
+                ParsedExtension::ExtendedKeyUsage(usage) => {
+                    let fits = match purpose {
+                        Purpose::Client => usage.client_auth,
+                        Purpose::Server => usage.server_auth,
+                    };
+                    if !fits {
+                        return Err(CertificateError::InvalidPurpose);
+                    }
                 }
-                ParsedExtension::NSCertType(kind) if is_client && !kind.ssl_client() => {
+                ParsedExtension::NSCertType(kind) if is_shown && !kind_fits(kind) => {
                     return Err(CertificateError::InvalidPurpose);
                 }
                 ParsedExtension::ParseError { .. } => return Err(CertificateError::BadEncoding),
-                ParsedExtension::ExtendedKeyUsage(_)
-                | ParsedExtension::NSCertType(_)
+                ParsedExtension::NSCertType(_)
                 | ParsedExtension::KeyUsage(_)
                 | ParsedExtension::BasicConstraints(_)
                 | ParsedExtension::SubjectAlternativeName(_)
@@ -170,6 +185,7 @@ impl<'a> Certificate<'a> {
 
 /// Bits of a KeyUsage, as x509-parser has them.
 pub(super) const DIGITAL_SIGNATURE: u16 = 1;
+pub(super) const KEY_ENCIPHERMENT: u16 = 1 << 2;
 pub(super) const KEY_AGREEMENT: u16 = 1 << 4;
 const KEY_CERT_SIGN: u16 = 1 << 5;
 pub(super) const CRL_SIGN: u16 = 1 << 6;

@@ -1,0 +1,105 @@
+//! A SOCKS5 proxy (RFC 1928) that looks names up itself, with or without a user name and password (RFC 1929).
+
+use super::dial::Patience;
+use super::{DialError, Socket};
+use crate::cli::client::options::Proxy;
+
+const VERSION: u8 = 5;
+const NO_LOGIN: u8 = 0;
+const LOGIN: u8 = 2;
+
+/// Asks the proxy to connect to `host`; what `socket` carries afterwards is between us and the host.
+/// # Errors
+/// If it does not.
+pub fn connect(
+    socket: &mut Socket,
+    proxy: &Proxy,
+    host: &str,
+    port: u16,
+    patience: Patience<'_>,
+) -> Result<(), DialError> {
+    let refuse = |text: &str| DialError::Proxy(format!("the proxy {}: {text}", proxy.host));
+    let method = match proxy.login {
+        None => NO_LOGIN,
+        Some(_) => LOGIN,
+    };
+    patience.write_all(socket, &[VERSION, 1, method])?;
+    let mut answer = [0; 2];
+    patience.read_exact(socket, &mut answer)?;
+    match answer {
+        [VERSION, chosen] if chosen == method => {}
+        [VERSION, _] if method == NO_LOGIN => {
+            return Err(refuse("wants a user name and password"));
+        }
+        [VERSION, _] => return Err(refuse("does not take a user name and password")),
+        _ => return Err(refuse("does not speak SOCKS5")),
+    }
+    if let Some((user_name, password)) = &proxy.login {
+        let mut login = vec![1];
+        for text in [user_name, password] {
+            let len = u8::try_from(text.len())
+                .map_err(|_| refuse("takes no user name or password above 255 bytes"))?;
+            login.push(len);
+            login.extend_from_slice(text.as_bytes());
+        }
+        patience.write_all(socket, &login)?;
+        patience.read_exact(socket, &mut answer)?;
+        if answer[1] != 0 {
+            return Err(refuse("does not accept the user name and password"));
+        }
+    }
+    let mut request = vec![VERSION, 1, 0];
+    match host.parse() {
+        Ok(std::net::IpAddr::V4(address)) => {
+            request.push(1);
+            request.extend_from_slice(&address.octets());
+        }
+        Ok(std::net::IpAddr::V6(address)) => {
+            request.push(4);
+            request.extend_from_slice(&address.octets());
+        }
+        Err(_) => {
+            let len = u8::try_from(host.len())
+                .map_err(|_| refuse("takes no host name above 255 bytes"))?;
+            request.extend_from_slice(&[3, len]);
+            request.extend_from_slice(host.as_bytes());
+        }
+    }
+    request.extend_from_slice(&port.to_be_bytes());
+    patience.write_all(socket, &request)?;
+    let mut reply = [0; 4];
+    patience.read_exact(socket, &mut reply)?;
+    if reply[0] != VERSION {
+        return Err(refuse("does not speak SOCKS5"));
+    }
+    if reply[1] != 0 {
+        return Err(refuse(reply_text(reply[1])));
+    }
+    // The address that the proxy connects from: of no use here, but in the way.
+    let len = match reply[3] {
+        1 => 4,
+        4 => 16,
+        3 => {
+            let mut len = [0];
+            patience.read_exact(socket, &mut len)?;
+            usize::from(len[0])
+        }
+        _ => return Err(refuse("answers with an address of no known kind")),
+    };
+    patience.read_exact(socket, &mut vec![0; len + 2])
+}
+
+/// What a reply means (RFC 1928, 6).
+fn reply_text(code: u8) -> &'static str {
+    match code {
+        1 => "general failure",
+        2 => "its rules do not allow the connection",
+        3 => "the network cannot be reached",
+        4 => "the host cannot be reached",
+        5 => "the host refused the connection",
+        6 => "the connection took too long",
+        7 => "it knows no command CONNECT",
+        8 => "it knows no such kind of address",
+        _ => "an error that has no name",
+    }
+}
