@@ -220,15 +220,19 @@ fn destinations_change() {
     notice(&logging, "d");
     logging.change(settings(|_| {})).expect("nothing to open");
     notice(&logging, "nowhere");
+    // What was closed is emptied by its own thread.
+    let wait_for = |path: &Path, text: &str| {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while read(path) != text && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(read(path), text);
+    };
+    wait_for(&one, "a\n");
     logging.change(to(&one)).expect("it can be opened");
     notice(&logging, "e");
     logging.finish();
-    let deadline = Instant::now() + Duration::from_secs(10);
-    // What was closed is emptied by its own thread.
-    while read(&two) != "b\nc\nd\n" && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    assert_eq!(read(&two), "b\nc\nd\n");
+    wait_for(&two, "b\nc\nd\n");
     assert_eq!(read(&one), "a\ne\n");
 }
 
