@@ -264,72 +264,67 @@ fn check_name(
     has_name_constraints: bool,
 ) -> Result<(), CertificateError> {
     let certificate = Certificate::parse(der).ok_or(CertificateError::BadEncoding)?;
-    let names = Names::of(&certificate, !has_name_constraints);
-    let matches = match server_name {
-        ServerName::DnsName(wanted) => names
-            .hosts
-            .iter()
-            .any(|name| is_host(name, wanted.as_ref())),
-        ServerName::IpAddress(address) => {
-            let wanted = IpAddr::from(*address);
-            let is_that = |name: &String| name.parse() == Ok(wanted);
-            names.addresses.contains(&wanted)
-                || !has_name_constraints && names.hosts.iter().any(is_that)
+    let names = names(&certificate, !has_name_constraints);
+    let is_that = |name: &Name| match (name, server_name) {
+        (Name::Host(name), ServerName::DnsName(wanted)) => is_host(name, wanted.as_ref()),
+        (Name::Address(name), ServerName::IpAddress(wanted)) => *name == IpAddr::from(*wanted),
+        (Name::Host(name), ServerName::IpAddress(wanted)) => {
+            !has_name_constraints && name.parse() == Ok(IpAddr::from(*wanted))
         }
         _ => false,
     };
+    let matches = names.iter().any(is_that);
     match matches {
         true => Ok(()),
         false => Err(CertificateError::NotValidForNameContext {
             expected: server_name.to_owned(),
-            presented: names.shown(),
+            presented: shown_names(&names),
         }),
     }
 }
 
-/// The hosts and addresses that a certificate is for, as its maker wrote them.
-struct Names {
-    hosts: Vec<String>,
-    addresses: Vec<IpAddr>,
+/// What a certificate is for, as its maker wrote it.
+enum Name {
+    Host(String),
+    Address(IpAddr),
 }
 
-impl Names {
-    fn of(certificate: &Certificate<'_>, with_common_name: bool) -> Names {
-        let (mut hosts, mut addresses) = (Vec::new(), Vec::new());
-        if let Ok(Some(alternatives)) = certificate.x509.subject_alternative_name() {
-            for name in &alternatives.value.general_names {
-                match name {
-                    GeneralName::DNSName(name) => hosts.push((*name).to_owned()),
-                    GeneralName::IPAddress(bytes) => {
-                        let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
-                        let v6 = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
-                        addresses.extend(v4.or(v6));
-                    }
-                    _ => {}
+/// The names of a certificate, in their order.
+fn names(certificate: &Certificate<'_>, with_common_name: bool) -> Vec<Name> {
+    let mut names = Vec::new();
+    if let Ok(Some(alternatives)) = certificate.x509.subject_alternative_name() {
+        for name in &alternatives.value.general_names {
+            match name {
+                GeneralName::DNSName(name) => names.push(Name::Host((*name).to_owned())),
+                GeneralName::IPAddress(bytes) => {
+                    let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
+                    let v6 = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
+                    names.extend(v4.or(v6).map(Name::Address));
                 }
+                _ => {}
             }
         }
-        if hosts.is_empty() && with_common_name {
-            hosts.extend(common_name(certificate.x509.subject()).ok());
-        }
-        Names { hosts, addresses }
     }
+    if with_common_name && !names.iter().any(|name| matches!(name, Name::Host(_))) {
+        names.extend(common_name(certificate.x509.subject()).map(Name::Host));
+    }
+    names
+}
 
-    /// Invariant 4.
-    fn shown(&self) -> Vec<String> {
-        let hosts = self.hosts.iter().map(|host| shown(host));
-        let addresses = self.addresses.iter().map(IpAddr::to_string);
-        let mut names: Vec<String> = hosts.chain(addresses).collect();
-        if let Some(more) = names
-            .len()
-            .checked_sub(NAMES_SHOWN_MAX)
-            .filter(|more| *more > 0)
-        {
-            names.truncate(NAMES_SHOWN_MAX);
-            names.push(format!("and {more} more"));
-        }
-        names
+/// Invariant 4.
+fn shown_names(names: &[Name]) -> Vec<String> {
+    let mut texts: Vec<String> = names
+        .iter()
+        .take(NAMES_SHOWN_MAX)
+        .map(|name| match name {
+            Name::Host(name) => shown(name),
+            Name::Address(address) => address.to_string(),
+        })
+        .collect();
+    if names.len() > NAMES_SHOWN_MAX {
+        texts.push(format!("and {} more", names.len() - NAMES_SHOWN_MAX));
     }
+    texts
 }
 
 /// What somebody wrote into a certificate, fit for a terminal.
@@ -379,13 +374,13 @@ impl fmt::Display for Untrusted {
         match &self.issuer {
             Some(issuer) => write!(
                 f,
-                "The server's certificate '{subject}' comes from '{issuer}', which is not trusted here: name the file with \
-                 the certificate of that authority (--cafile)."
+                "The server's certificate '{subject}' comes from '{issuer}', an authority that is not trusted here: name \
+                 the file of that authority (--cafile)."
             ),
             None => write!(
                 f,
-                "The server's certificate '{subject}' signed itself, and is not trusted here: if it is the right one, name \
-                 the file that it is in (--cafile)."
+                "The server's certificate '{subject}' signed itself, and is not trusted here: if it is the right one, \
+                 name its file (--cafile), since a certificate that signed itself is its own authority."
             ),
         }
     }

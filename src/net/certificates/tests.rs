@@ -114,13 +114,7 @@ impl Lab {
     }
 
     /// Makes a revocation list `name` of `authority` in which these certificates are.
-    fn revoke(
-        &self,
-        name: &str,
-        authority: &str,
-        revoked: &[&str],
-        more: &str,
-    ) {
+    fn revoke(&self, name: &str, authority: &str, revoked: &[&str], more: &str) {
         self.write(
             "ca.cnf",
             "[ca]\ndefault_ca=d\n[d]\ndatabase=index\ndefault_md=sha256\ndefault_crl_days=30\n",
