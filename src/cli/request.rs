@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::client::error::{EXIT_FAILED, EXIT_TIMED_OUT, reason_text};
+use super::client::error::{EXIT_FAILED, reason_text};
 use super::client::options::{Options, Tool};
 use super::client::{Client, Handler, Session, Turn};
 use super::publish::{PARSED, load_payload};
@@ -133,14 +133,7 @@ impl Requester<'_> {
     }
 
     fn outcome(&self) -> Result<(), u8> {
-        if self.has_timed_out {
-            self.complaints.say("Timed out");
-            return Err(EXIT_TIMED_OUT);
-        }
-        match self.refused {
-            0 => Ok(()),
-            code => Err(code),
-        }
+        self.complaints.outcome(self.has_timed_out, self.refused)
     }
 }
 

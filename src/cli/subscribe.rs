@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use super::client::error::{EXIT_FAILED, EXIT_INTERRUPTED, EXIT_TIMED_OUT};
+use super::client::error::{EXIT_FAILED, EXIT_INTERRUPTED};
 use super::client::options::{Options, Tool};
 use super::client::{Client, Handler, Session, Turn, catch_signals};
 use super::show::Show;
@@ -148,14 +148,7 @@ impl<'a> Subscriber<'a> {
     }
 
     fn outcome(&self) -> Result<(), u8> {
-        if self.has_timed_out {
-            self.complaints.say("Timed out");
-            return Err(EXIT_TIMED_OUT);
-        }
-        match self.refused {
-            0 => Ok(()),
-            code => Err(code),
-        }
+        self.complaints.outcome(self.has_timed_out, self.refused)
     }
 
     fn is_filtered_out(&self, publish: &Publish<'_>) -> bool {

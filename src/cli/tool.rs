@@ -127,6 +127,19 @@ impl Complaints {
         }
     }
 
+    /// The end of a tool that was not cut off: by time (`-W`), by a CONNECT that was refused with a code that is not 0, or
+    /// well.
+    pub fn outcome(self, has_timed_out: bool, refused: u8) -> Result<(), u8> {
+        if has_timed_out {
+            self.say("Timed out");
+            return Err(error::EXIT_TIMED_OUT);
+        }
+        match refused {
+            0 => Ok(()),
+            code => Err(code),
+        }
+    }
+
     /// A CONNECT that was refused.
     pub fn refused(self, session: &Session, connack: &Connack<'_>) {
         self.say(&refusal(session.version(), connack.code));

@@ -1,70 +1,26 @@
 //! Tests of the client's half of the protocol: packets in, packets and what -d tells out.
 
 use super::*;
-use crate::cli::client::options::{Options, PublishOptions, Route, SubscribeOptions, Target};
-use crate::mqtt::{RetainHandling, SubscriptionOptions};
-use std::time::Duration;
+use crate::cli::client::options::{self, Environment, Options, Request};
+use crate::mqtt::SubscriptionOptions;
 
 fn options(version: ProtocolVersion) -> Options {
-    Options {
-        route: Route {
-            target: Target::Tcp {
-                host: String::new(),
-                port: 0,
-            },
-            bind_address: None,
-            proxy: None,
-            nodelay: false,
-            tls: None,
-            websocket: false,
-        },
-        login: Login {
-            version,
-            client_id: "me".to_owned(),
-            clean_start: true,
-            keep_alive: 60,
-            user_name: None,
-            password: None,
-            will: None,
-            properties: PropertyBuffer::new(),
-        },
-        debug: true,
-        quiet: false,
-        qos: QoS::AtMostOnce,
-        max_inflight: 2,
-        disconnect_properties: PropertyBuffer::new(),
-        publish: PublishOptions {
-            topic: None,
-            payload: None,
-            retain: false,
-            repeat: 1,
-            repeat_delay: Duration::ZERO,
-            properties: PropertyBuffer::new(),
-        },
-        subscribe: SubscribeOptions {
-            filters: Vec::new(),
-            unsubscribes: Vec::new(),
-            filter_outs: Vec::new(),
-            response_topic: None,
-            count: None,
-            timeout: None,
-            exits_after_suback: false,
-            newline: true,
-            ignores_retained: false,
-            retained_only: false,
-            removes_retained: false,
-            retain_as_published: false,
-            retain_handling: RetainHandling::Send,
-            verbose: false,
-            pretty: false,
-            format: None,
-            random_filter: 10_000,
-            message_rate: false,
-            latency: false,
-            watch: false,
-            subscribe_properties: PropertyBuffer::new(),
-            unsubscribe_properties: PropertyBuffer::new(),
-        },
+    let words = match version {
+        ProtocolVersion::V5 => "-t a -i me -d -M 2 -V 5",
+        _ => "-t a -i me -d -M 2",
+    };
+    let arguments: Vec<_> = words.split(' ').map(Into::into).collect();
+    let environment = Environment {
+        config_home: None,
+        home: None,
+        process_id: 1,
+        random: [0; 18],
+        errors_to_terminal: false,
+        check_format: &|_| Ok(()),
+    };
+    match options::parse(options::Tool::Subscribe, "sub", &arguments, &environment) {
+        Ok(Request::Run(options)) => *options,
+        _ => panic!("{words} is good"),
     }
 }
 
