@@ -5,6 +5,7 @@
 //! 1. Nothing is trusted that the caller did not name: no authority at all is an error at load, never "accept all".
 //! 2. Without comparison of names the chain and the dates of a server's certificate are checked all the same.
 //! 3. A session is resumed only in the context that it began in.
+//! 4. Of what a server's certificate says only so much reaches a terminal, and nothing that would command it.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,16 +19,20 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     AlertDescription, CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct,
-    Error, InvalidMessage, RootCertStore, SignatureScheme,
+    Error, InvalidMessage, OtherError, RootCertStore, SignatureScheme,
 };
 use x509_parser::extensions::GeneralName;
 
 use super::error::Refusal;
-use super::name::common_name;
-use super::verify::{ClientVerifier, Purpose};
+use super::name::{common_name, whole};
+use super::verify::{ClientVerifier, INTERMEDIATES_MAX, Purpose};
 use super::x509::Certificate;
-use super::{Fault, KeyLogFile, TlsError, certified_key, pem, provider};
+use super::{KeyLogFile, TlsError, certified_key, pem, provider};
 use crate::config::{self, ClientTls, TlsVersion};
+
+/// The most names of a certificate that an error lists, and the most characters of each.
+const NAMES_SHOWN_MAX: usize = 10;
+const NAME_CHARS_MAX: usize = 200;
 
 /// TLS towards servers, ready for use.
 pub struct ClientTlsContext {
@@ -72,7 +77,8 @@ impl ClientTlsContext {
         let mut config = match (&tls.certfile, &tls.keyfile) {
             (None, None) => builder.with_no_client_auth(),
             (Some(_), Some(_)) => {
-                let certified = certified_key(&pair, &provider, &mut warnings)?;
+                let certified =
+                    certified_key(&pair, &provider, &mut warnings).map_err(of_client)?;
                 let certified = rustls::sign::SingleCertAndKey::from(certified);
                 builder.with_client_cert_resolver(Arc::new(certified))
             }
@@ -108,6 +114,26 @@ impl ClientTlsContext {
     }
 }
 
+/// The error about a pair of certificate and key, as one about ours.
+fn of_client(error: TlsError) -> TlsError {
+    match error {
+        TlsError::File {
+            option,
+            path,
+            fault,
+        } => TlsError::File {
+            option: match option {
+                "certfile" => "--cert",
+                "keyfile" => "--key",
+                other => other,
+            },
+            path,
+            fault,
+        },
+        other => other,
+    }
+}
+
 /// What judges servers by the authorities that `tls` names, of which there is at least one.
 fn verifier(
     tls: &ClientTls,
@@ -116,18 +142,22 @@ fn verifier(
 ) -> Result<Verifier, TlsError> {
     let mut authorities = Vec::new();
     if let Some(path) = &tls.cafile {
-        let found = pem::certificates(path).map_err(TlsError::file("cafile", path))?;
-        if found.is_empty() {
-            return Err(TlsError::file("cafile", path)(Fault::NoAuthority));
-        }
+        let found = pem::certificates(path).map_err(TlsError::file("--cafile", path))?;
         authorities.extend(found);
     }
     if let Some(path) = &tls.capath {
-        let found = pem::directory(path, warnings).map_err(TlsError::file("capath", path))?;
+        let found = pem::directory(path, warnings).map_err(TlsError::file("--capath", path))?;
         authorities.extend(found);
     }
     if tls.trusts_system {
-        authorities.extend(rustls_native_certs::load_native_certs().certs);
+        let found = rustls_native_certs::load_native_certs();
+        let failures = found.errors.iter();
+        warnings.extend(
+            failures.map(|error| {
+                format!("Authorities of the operating system are passed over: {error}.")
+            }),
+        );
+        authorities.extend(found.certs);
     }
     if authorities.is_empty() {
         return Err(TlsError::NothingTrusted);
@@ -162,9 +192,21 @@ impl ServerCertVerifier for Verifier {
     ) -> Result<ServerCertVerified, Error> {
         let chain: Vec<_> = std::iter::once(end_entity)
             .chain(intermediates)
+            .take(INTERMEDIATES_MAX + 1)
             .cloned()
             .collect();
-        if self.path.verify_path(&chain, now)?.is_some() {
+        let constrained = match self.path.verify_path(&chain, now) {
+            Ok(at) => at.is_some(),
+            Err(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                return Err(match Untrusted::of(&chain) {
+                    Some(untrusted) => CertificateError::Other(OtherError(Arc::new(untrusted))),
+                    None => CertificateError::UnknownIssuer,
+                }
+                .into());
+            }
+            Err(error) => return Err(error),
+        };
+        if constrained {
             let webpki = self
                 .webpki
                 .as_ref()
@@ -185,7 +227,7 @@ impl ServerCertVerifier for Verifier {
             }
         }
         if !self.ignores_name {
-            check_name(end_entity, server_name)?;
+            check_name(end_entity, server_name, constrained)?;
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -214,55 +256,137 @@ impl ServerCertVerifier for Verifier {
 }
 
 /// Whether the certificate is one of this server (RFC 6125). As with OpenSSL, and unlike with webpki, the common name
-/// counts where there are no alternative names of hosts.
+/// counts where there are no alternative names of hosts; as with Mosquitto an address may stand where a host may.
+/// Neither is so below an authority with name constraints: nobody compared them with those.
 fn check_name(
     der: &CertificateDer<'_>,
     server_name: &ServerName<'_>,
+    has_name_constraints: bool,
 ) -> Result<(), CertificateError> {
     let certificate = Certificate::parse(der).ok_or(CertificateError::BadEncoding)?;
-    let names = names(&certificate);
-    let matches = match server_name {
-        ServerName::DnsName(wanted) => {
-            let is_that = |name: &String| is_host(name, wanted.as_ref());
-            names.iter().any(is_that)
-        }
-        ServerName::IpAddress(address) => {
-            let wanted = IpAddr::from(*address);
-            let is_that = |name: &String| name.parse() == Ok(wanted);
-            names.iter().any(is_that)
+    let names = names(&certificate, !has_name_constraints);
+    let is_that = |name: &Name| match (name, server_name) {
+        (Name::Host(name), ServerName::DnsName(wanted)) => is_host(name, wanted.as_ref()),
+        (Name::Address(name), ServerName::IpAddress(wanted)) => *name == IpAddr::from(*wanted),
+        (Name::Host(name), ServerName::IpAddress(wanted)) => {
+            !has_name_constraints && name.parse() == Ok(IpAddr::from(*wanted))
         }
         _ => false,
     };
+    let matches = names.iter().any(is_that);
     match matches {
         true => Ok(()),
         false => Err(CertificateError::NotValidForNameContext {
             expected: server_name.to_owned(),
-            presented: names,
+            presented: shown_names(&names),
         }),
     }
 }
 
-/// The hosts and addresses that a certificate is for.
-fn names(certificate: &Certificate<'_>) -> Vec<String> {
+/// What a certificate is for, as its maker wrote it.
+enum Name {
+    Host(String),
+    Address(IpAddr),
+}
+
+/// The names of a certificate, in their order.
+fn names(certificate: &Certificate<'_>, with_common_name: bool) -> Vec<Name> {
     let mut names = Vec::new();
     if let Ok(Some(alternatives)) = certificate.x509.subject_alternative_name() {
         for name in &alternatives.value.general_names {
             match name {
-                GeneralName::DNSName(name) => names.push((*name).to_owned()),
+                GeneralName::DNSName(name) => names.push(Name::Host((*name).to_owned())),
                 GeneralName::IPAddress(bytes) => {
                     let v4 = <[u8; 4]>::try_from(*bytes).map(IpAddr::from);
                     let v6 = <[u8; 16]>::try_from(*bytes).map(IpAddr::from);
-                    names.extend(v4.or(v6).ok().map(|address| address.to_string()));
+                    names.extend(v4.or(v6).map(Name::Address));
                 }
                 _ => {}
             }
         }
     }
-    if names.is_empty() {
-        names.extend(common_name(certificate.x509.subject()).ok());
+    if with_common_name && !names.iter().any(|name| matches!(name, Name::Host(_))) {
+        names.extend(common_name(certificate.x509.subject()).map(Name::Host));
     }
     names
 }
+
+/// Invariant 4.
+fn shown_names(names: &[Name]) -> Vec<String> {
+    let mut texts: Vec<String> = names
+        .iter()
+        .take(NAMES_SHOWN_MAX)
+        .map(|name| match name {
+            Name::Host(name) => shown(name),
+            Name::Address(address) => address.to_string(),
+        })
+        .collect();
+    if names.len() > NAMES_SHOWN_MAX {
+        texts.push(format!("and {} more", names.len() - NAMES_SHOWN_MAX));
+    }
+    texts
+}
+
+/// What somebody wrote into a certificate, fit for a terminal.
+fn shown(text: &str) -> String {
+    let mut shown: String = text.escape_debug().take(NAME_CHARS_MAX).collect();
+    if text.escape_debug().nth(NAME_CHARS_MAX).is_some() {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// An authority that nobody here trusts, at the end of a server's chain.
+#[derive(Debug)]
+struct Untrusted {
+    subject: String,
+    /// `None` if the server's certificate signed itself.
+    issuer: Option<String>,
+}
+
+impl Untrusted {
+    /// Looks at names alone, of certificates that nobody vouches for.
+    fn of(chain: &[CertificateDer<'_>]) -> Option<Untrusted> {
+        let chain: Vec<Certificate<'_>> = chain
+            .iter()
+            .filter_map(|der| Certificate::parse(der))
+            .collect();
+        let (server, mut rest) = chain.split_first()?;
+        let show = |name| whole(name).map_or_else(|fault| fault.to_string(), |name| shown(&name));
+        let mut last = server;
+        // Those who send their chain in order get the whole way up; others a link in between.
+        while let Some((next, above)) = rest.split_first() {
+            if last.is_issued_by(next) && !last.is_self_issued() {
+                last = next;
+            }
+            rest = above;
+        }
+        Some(Untrusted {
+            subject: show(server.x509.subject()),
+            issuer: (!server.is_self_issued()).then(|| show(last.x509.issuer())),
+        })
+    }
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let subject = &self.subject;
+        match &self.issuer {
+            Some(issuer) => write!(
+                f,
+                "The server's certificate '{subject}' comes from '{issuer}', an authority that is not trusted here: name \
+                 the file of that authority (--cafile)."
+            ),
+            None => write!(
+                f,
+                "The server's certificate '{subject}' signed itself, and is not trusted here: if it is the right one, \
+                 name its file (--cafile), since a certificate that signed itself is its own authority."
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Untrusted {}
 
 /// Whether `name` of a certificate, which may begin with a label `*`, stands for `host`.
 fn is_host(name: &str, host: &str) -> bool {
@@ -347,9 +471,7 @@ fn describe_certificate(error: &CertificateError) -> String {
                  any server that the authority vouches for (--insecure)."
             )
         }
-        CertificateError::UnknownIssuer => "The server's certificate comes from an authority that is not trusted here: \
-             name the file of that authority (--cafile); a certificate that signed itself is its own."
-            .to_owned(),
+        CertificateError::Other(other) if other.0.is::<Untrusted>() => other.0.to_string(),
         CertificateError::InvalidPurpose => {
             "The server's certificate is not for servers (its extended key usage lacks serverAuth)."
                 .to_owned()
@@ -362,24 +484,4 @@ fn describe_certificate(error: &CertificateError) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_hosts() {
-        for (name, host, expected) in [
-            ("a.example", "a.example", true),
-            ("A.Example", "a.eXample.", true),
-            ("*.b.example", "a.b.example", true),
-            ("*.b.example", "b.example", false),
-            ("*.b.example", "x.a.b.example", false),
-            ("*.b.example", ".b.example", false),
-            ("*.example", "a.example", false),
-            ("*", "a", false),
-            ("a*.b.example", "ab.b.example", false),
-            ("a.example", "b.example", false),
-        ] {
-            assert_eq!(is_host(name, host), expected, "{name} {host}");
-        }
-    }
-}
+mod tests;

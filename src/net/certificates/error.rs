@@ -22,6 +22,10 @@ pub(super) const MAKE_CERTIFICATE: &str = "openssl req -x509 -newkey rsa:2048 -s
 pub(super) const MAKE_AUTHORITY: &str = "openssl req -x509 -newkey rsa:2048 -sha256 -days 3650 -nodes -subj /CN=CA \
      -keyout ca.key -out ca.crt";
 
+/// Makes the key of a client and what its authority needs.
+const MAKE_REQUEST: &str = "openssl req -newkey rsa:2048 -sha256 -nodes -subj /CN=client -keyout client.key \
+     -out client.csr";
+
 /// Makes a revocation list.
 pub(super) const MAKE_REVOCATION_LIST: &str =
     "openssl ca -gencrl -keyfile ca.key -cert ca.crt -out ca.crl";
@@ -127,11 +131,19 @@ impl fmt::Display for TlsError {
                         f,
                         "Error: Unable to load server key file \"{path}\". Check keyfile."
                     )?,
+                    "--cert" => writeln!(
+                        f,
+                        "Error: Unable to load client certificate \"{path}\". Check --cert."
+                    )?,
+                    "--key" => writeln!(
+                        f,
+                        "Error: Unable to load client key file \"{path}\". Check --key."
+                    )?,
                     "crlfile" => writeln!(
                         f,
                         "Error: Unable to load certificate revocation file \"{path}\". Check crlfile."
                     )?,
-                    "cafile" | "capath" => {
+                    "cafile" | "capath" | "--cafile" | "--capath" => {
                         writeln!(
                             f,
                             "Error: Unable to load CA certificates. Check {option} \"{path}\"."
@@ -203,12 +215,12 @@ impl fmt::Display for Fault {
             Fault::SeveralKeys(number) => write!(f, "{number} private keys are in it, and one is needed"),
             Fault::Mismatch(key) => write!(
                 f,
-                "server certificate/key are inconsistent: the private key in {} belongs to no certificate in it",
+                "certificate/key are inconsistent: the private key in {} belongs to no certificate in it",
                 key.display()
             ),
             Fault::WrongOrder(nth) => write!(
                 f,
-                "the certificates are in the wrong order: the broker's own must come first and is number {nth}"
+                "the certificates are in the wrong order: that of the key must come first and is number {nth}"
             ),
             Fault::WeakKey(bits) => write!(
                 f,
@@ -229,28 +241,42 @@ impl fmt::Display for Fault {
 impl Fault {
     /// A command that mends it.
     fn remedy(&self, option: &str, path: &str) -> Option<String> {
+        let (certificate, key) = match option {
+            "--cert" | "--key" => ("client.crt", "client.key"),
+            "cafile" | "capath" | "--cafile" | "--capath" => ("ca.crt", "ca.key"),
+            _ => ("server.crt", "server.key"),
+        };
         Some(match self {
+            Fault::Unreadable(error)
+                if error.kind() == io::ErrorKind::PermissionDenied && option.starts_with("--") =>
+            {
+                "Let the user that runs this read it.".to_owned()
+            }
             Fault::Unreadable(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 "Let the user that the broker runs as read it.".to_owned()
             }
             Fault::Encrypted => {
-                format!("Take its password off: openssl pkey -in {path} -out server.key")
+                format!("Take its password off: openssl pkey -in {path} -out {key}")
             }
             Fault::Der("private key") => {
-                format!("Convert it: openssl pkey -inform DER -in {path} -out server.key")
+                format!("Convert it: openssl pkey -inform DER -in {path} -out {key}")
             }
             Fault::Der("revocation list") => {
                 format!("Convert it: openssl crl -inform DER -in {path} -out ca.crl")
             }
             Fault::Der(_) => {
-                format!("Convert it: openssl x509 -inform DER -in {path} -out server.crt")
+                format!("Convert it: openssl x509 -inform DER -in {path} -out {certificate}")
             }
             Fault::SeveralKeys(_) => {
-                "Leave the one that belongs to the first certificate in certfile.".to_owned()
+                "Leave the one that belongs to the first certificate.".to_owned()
             }
             Fault::WrongOrder(_) => {
-                "Put them in order: cat server.crt intermediate.crt > chain.crt".to_owned()
+                format!("Put them in order: cat {certificate} intermediate.crt > chain.crt")
             }
+            Fault::Mismatch(key) if option == "--cert" => format!(
+                "These print the same for a pair: openssl x509 -noout -pubkey -in {path}; openssl pkey -pubout -in {}",
+                key.display()
+            ),
             Fault::Mismatch(key) => format!(
                 "These print the same for a pair: openssl x509 -noout -pubkey -in {path}; openssl pkey -pubout -in {}\n\
                  Make a pair that works: {MAKE_CERTIFICATE}",
@@ -260,6 +286,13 @@ impl Fault {
                 "certfile" | "keyfile" => format!("Make a pair that works: {MAKE_CERTIFICATE}"),
                 "crlfile" => format!("Make one: {MAKE_REVOCATION_LIST}"),
                 "cafile" | "capath" => format!("Make an authority: {MAKE_AUTHORITY}"),
+                "--cafile" | "--capath" => {
+                    "It is to hold the certificate of the authority that issued the server's."
+                        .to_owned()
+                }
+                "--cert" | "--key" => format!(
+                    "Make a key, and a request that the server's authority makes a certificate of: {MAKE_REQUEST}"
+                ),
                 _ => return None,
             },
         })

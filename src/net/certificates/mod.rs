@@ -5,7 +5,7 @@
 //! | `pem` | the operator's files |
 //! | `suites` | OpenSSL's names of ciphers |
 //! | `x509` | what a certificate says |
-//! | `verify` | which client certificates are let in |
+//! | `verify` | which certificates of peers are good |
 //! | `name` | which user a certificate stands for |
 //! | `error` | what the operator did wrong |
 //! | `client` | TLS of connections that we open ourselves |

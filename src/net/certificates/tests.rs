@@ -15,16 +15,16 @@ use tempfile::TempDir;
 
 use super::*;
 
-const EC: &str = "EC -pkeyopt ec_paramgen_curve:P-256";
+pub(super) const EC: &str = "EC -pkeyopt ec_paramgen_curve:P-256";
 
 /// A directory full of certificates.
-struct Lab {
+pub(super) struct Lab {
     dir: TempDir,
 }
 
 impl Lab {
     /// With an authority `ca` and a certificate `server`.
-    fn new() -> Lab {
+    pub(in crate::net::certificates) fn new() -> Lab {
         let lab = Lab {
             dir: TempDir::new().expect("a directory"),
         };
@@ -33,21 +33,25 @@ impl Lab {
         lab
     }
 
-    fn path(&self, name: &str) -> PathBuf {
+    pub(in crate::net::certificates) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+    pub(in crate::net::certificates) fn write(
+        &self,
+        name: &str,
+        text: impl AsRef<[u8]>,
+    ) -> PathBuf {
         fs::write(self.path(name), text).expect("a file");
         self.path(name)
     }
 
-    fn read(&self, name: &str) -> Vec<u8> {
+    pub(in crate::net::certificates) fn read(&self, name: &str) -> Vec<u8> {
         fs::read(self.path(name)).expect(name)
     }
 
     /// Runs `openssl` with these words.
-    fn openssl(&self, words: &str) {
+    pub(in crate::net::certificates) fn openssl(&self, words: &str) {
         let output = Command::new("openssl")
             .args(words.split_whitespace().map(|word| word.replace('~', " ")))
             .current_dir(self.dir.path())
@@ -60,11 +64,11 @@ impl Lab {
         );
     }
 
-    fn key(&self, name: &str, algorithm: &str) {
+    pub(in crate::net::certificates) fn key(&self, name: &str, algorithm: &str) {
         self.openssl(&format!("genpkey -algorithm {algorithm} -out {name}.key"));
     }
 
-    fn authority(&self, name: &str) {
+    pub(in crate::net::certificates) fn authority(&self, name: &str) {
         self.key(name, EC);
         self.openssl(&format!(
             "req -x509 -new -key {name}.key -subj /CN={name} -days 365 -out {name}.crt"
@@ -72,11 +76,17 @@ impl Lab {
     }
 
     /// Makes the certificate `name` of `/CN=name`; without `extensions` of X.509 version 1.
-    fn issue(&self, name: &str, authority: &str, extensions: Option<&str>, more: &str) {
+    pub(in crate::net::certificates) fn issue(
+        &self,
+        name: &str,
+        authority: &str,
+        extensions: Option<&str>,
+        more: &str,
+    ) {
         self.issue_to(&format!("/CN={name}"), name, authority, extensions, more);
     }
 
-    fn issue_to(
+    pub(in crate::net::certificates) fn issue_to(
         &self,
         subject: &str,
         name: &str,
@@ -119,16 +129,22 @@ impl Lab {
 
     /// Whether OpenSSL lets the client `name` in, which sends these along, by the authorities in `trusted.crt`.
     fn openssl_accepts(&self, name: &str, sent: &[&str], more: &str) -> bool {
+        self.openssl_verifies("sslclient", name, sent, more)
+    }
+
+    /// Whether OpenSSL accepts `name` for this purpose, which sends these along, by the authorities in `trusted.crt`.
+    pub(in crate::net::certificates) fn openssl_verifies(
+        &self,
+        purpose: &str,
+        name: &str,
+        sent: &[&str],
+        more: &str,
+    ) -> bool {
         let mut command = Command::new("openssl");
-        command.args([
-            "verify",
-            "-purpose",
-            "sslclient",
-            "-auth_level",
-            "2",
-            "-CAfile",
-            "trusted.crt",
-        ]);
+        command.args(
+            "verify -auth_level 2 -CAfile trusted.crt -no-CApath -no-CAstore -purpose".split(' '),
+        );
+        command.arg(purpose);
         for sent in sent {
             command.args(["-untrusted", &format!("{sent}.crt")]);
         }
@@ -141,12 +157,12 @@ impl Lab {
     }
 
     /// One-way TLS with `server`.
-    fn one_way(&self) -> config::Tls {
+    pub(in crate::net::certificates) fn one_way(&self) -> config::Tls {
         config::Tls::one_way(self.path("server.crt"), self.path("server.key"))
     }
 
     /// Mutual TLS with `server` for the clients of `cafile`.
-    fn mutual(&self, cafile: &str) -> config::Tls {
+    pub(in crate::net::certificates) fn mutual(&self, cafile: &str) -> config::Tls {
         config::Tls {
             cafile: Some(self.path(cafile)),
             require_certificate: true,
@@ -156,7 +172,10 @@ impl Lab {
     }
 
     /// The certificates in these files.
-    fn chain(&self, names: &[&str]) -> Vec<CertificateDer<'static>> {
+    pub(in crate::net::certificates) fn chain(
+        &self,
+        names: &[&str],
+    ) -> Vec<CertificateDer<'static>> {
         names
             .iter()
             .flat_map(|name| pem::certificates(&self.path(&format!("{name}.crt"))).expect(name))
@@ -419,7 +438,7 @@ fn files_that_do_not_serve() {
         (
             "order.crt",
             "server.key",
-            "wrong order: the broker's own must come first and is number 2",
+            "wrong order: that of the key must come first and is number 2",
         ),
         ("server.crt", "encrypted.key", "openssl pkey -in"),
         ("short.crt", "encrypted1.key", "openssl pkey -in"),

@@ -1,7 +1,8 @@
 //! Which certificates of peers are good: the path from a certificate to an authority, and revocation.
 //!
 //! Written for clients that are let in; servers that we connect to are judged by the same rules but for their purpose,
-//! and by their names in `client`. Follows the rules of OpenSSL's `sslclient` purpose at its security level 2, which are Mosquitto's on most systems.
+//! and by their names in `client`. Follows the rules of OpenSSL's purposes `sslclient` and `sslserver` at its security
+//! level 2, which are Mosquitto's on most systems.
 //! They are not webpki's, which knows neither version 1 nor an authority's certificate used by a client nor one that
 //! stands in `cafile` by itself, and to which everything in `cafile` is an authority, above all dates. Signatures are
 //! checked by the algorithms of rustls. An authority in `cafile` need not have signed itself, unlike with Mosquitto:
@@ -42,7 +43,7 @@ use super::x509::{
 const LINKS_MAX: usize = 8;
 
 /// The most certificates that are looked at of those that a client sends along.
-const INTERMEDIATES_MAX: usize = 16;
+pub(super) const INTERMEDIATES_MAX: usize = 16;
 
 /// The most signatures of certificates and revocation lists that are checked for one client.
 const SIGNATURES_MAX: u32 = 32;

@@ -4,8 +4,8 @@ from .case import Case, Expect, Watch
 
 
 TLS = "Error: A TLS error occurred.\n"
-UNTRUSTED = TLS + ("The server's certificate comes from an authority that is not trusted here: name the file of that authority "
-                   "(--cafile); a certificate that signed itself is its own.\n")
+UNTRUSTED = TLS + ("The server's certificate '<subject>' comes from '<issuer>', an authority that is not trusted here: name the "
+                   "file of that authority (--cafile).\n")
 UNASKED = TLS + "The server wants a certificate of ours: give one with --cert and --key.\n"
 
 
