@@ -167,6 +167,7 @@ class Session:
             want = wanted(case, number, reference, fill)
             if want.sent is None:
                 want.sent = ours.sent  # a case of ours alone that says nothing about packets
+            say_good_bye(want, ours)
             complaint = difference(want, ours)
             if complaint is None or reference is None:
                 break
@@ -177,6 +178,13 @@ class Session:
 
     def stop(self):
         return [f"the broker {one.kind} ended with {code}" for one in self.brokers if (code := one.stop()) != 0]
+
+
+def say_good_bye(want, have):
+    """Debian's tools may end before their DISCONNECT is written; that ours is there is no difference then."""
+    without = [line for line in have.sent or [] if not line.startswith("DISCONNECT")]
+    if want.sent == without:
+        want.sent = have.sent
 
 
 def difference(want, have):

@@ -215,7 +215,10 @@ impl Dialer {
                 (true, Some(local)) => Some(*local),
                 (true, None) => continue,
             };
-            match connect_to(address, local, self.route.nodelay, patience) {
+            // A turn leaves in one write, so waiting for more gains nothing; but layers write answers of their own, behind
+            // which the next message would wait for the other side's delayed acknowledgement.
+            let has_layers = self.route.websocket || self.tls.is_some();
+            match connect_to(address, local, self.route.nodelay || has_layers, patience) {
                 Ok(stream) => return Ok(Socket::Tcp(stream)),
                 Err(DialError::Connect(error)) => last = error,
                 Err(error) => return Err(error),
