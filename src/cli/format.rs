@@ -1,6 +1,9 @@
-//! What `sub` and `rr` print of a message: the payload, or what a format (`-F`) makes of it, byte for byte as Mosquitto.
+//! What `sub` and `rr` print of a message: the payload, or what a format (`-F`) makes of it, as Mosquitto's bytes.
 //!
 //! A format is taken apart once; a message then costs no more than its bytes. It prints nothing itself.
+//!
+//! 1. A format that was taken apart shows every message: there is no payload, property or time that makes it panic.
+//! 2. Nothing is allocated for a message but the room it takes, save numbers with fractions in the JSON of `%J`.
 
 mod json;
 #[cfg(test)]
@@ -10,6 +13,8 @@ use std::fmt;
 use std::io::Write;
 
 use jiff::Zoned;
+use jiff::fmt::StdIoWrite;
+use jiff::fmt::strtime::{BrokenDownTime, Config as TimeConfig, PosixCustom};
 
 use crate::mqtt::{PacketId, Property, Publish};
 
@@ -26,8 +31,8 @@ enum Piece {
     Text(Vec<u8>),
     /// `%`, with its options.
     Field(Field, Options),
-    /// `@` and a letter of strftime(3).
-    Time(String),
+    /// `@`, with the letter of strftime(3) behind a `%`.
+    Time([u8; 2]),
     /// `@N`
     Nanoseconds,
 }
@@ -75,11 +80,17 @@ const NO_OPTIONS: Options = Options {
     separator: b' ',
 };
 
-/// What may separate groups of hexadecimal digits.
-const SEPARATORS: &[u8] = b"!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~";
+/// What may separate groups of hexadecimal digits. Every field takes one, and all others make nothing of it.
+const SEPARATORS: &[u8] = b"!\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~ ";
+
+/// The letters that strftime(3) of the GNU C library makes something of.
+const TIME_LETTERS: &[u8] = b"ABCDFGHIMPRSTUVWXYZabcdeghjklmnprstuwxyz%";
 
 /// A field is no wider than this: a format makes no more of a message than memory holds.
 const WIDTH_MAX: usize = 1 << 20;
+
+/// No number of 64 bits has more digits behind its point; all that follow are zeros.
+const FRACTION_DIGITS_MAX: usize = 1074;
 
 /// What is wrong with a format, in Mosquitto's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,23 +169,20 @@ impl Format {
         while let Some(c) = rest.next() {
             let piece = match c {
                 '%' => parse_field(&mut rest)?,
-                '@' => match rest.next().ok_or(FormatError::IncompleteFormat)? {
-                    '@' => None,
-                    'N' => Some(Piece::Nanoseconds),
-                    letter => Some(Piece::Time(format!("%{letter}"))),
-                },
+                '@' => parse_time(&mut rest, &mut plain)?,
                 '\\' => {
                     plain.push(escape(rest.next())?);
-                    continue;
+                    None
                 }
                 other => {
-                    plain.extend_from_slice(other.encode_utf8(&mut [0; 4]).as_bytes());
-                    continue;
+                    push_char(&mut plain, other);
+                    None
                 }
             };
             match piece {
-                // `%%` and `@@`
-                None => plain.push(c as u8),
+                // `%%`
+                None if c == '%' => plain.push(b'%'),
+                None => {}
                 Some(piece) => {
                     if !plain.is_empty() {
                         pieces.push(Piece::Text(std::mem::take(&mut plain)));
@@ -217,12 +225,7 @@ impl Format {
                     let written = self.write_field(*field, *options, message, now, out);
                     outcome = outcome.and(written);
                 }
-                Piece::Time(letter) => {
-                    // strftime(3) knows letters that nobody can mean here; they show nothing.
-                    if let Ok(text) = jiff::fmt::strtime::format(letter, now) {
-                        out.extend_from_slice(text.as_bytes());
-                    }
-                }
+                Piece::Time(letter) => write_time(letter, now, out),
                 Piece::Nanoseconds => print(out, format_args!("{:09}", now.subsec_nanosecond())),
             }
         }
@@ -258,8 +261,9 @@ impl Format {
             }
             Field::UserProperties => write_user_properties(message, out),
             Field::Iso8601 => {
-                let text = now.strftime("%FT%T%z").to_string();
-                options.write_text(text.as_bytes(), out);
+                let start = out.len();
+                write_time(b"%FT%T%z", now, out);
+                options.cut_and_align(start, out);
             }
             Field::UnixTime => print(
                 out,
@@ -304,30 +308,17 @@ impl Format {
 /// What follows `%`; `None` for a second one.
 fn parse_field(rest: &mut std::str::Chars<'_>) -> Result<Option<Piece>, FormatError> {
     let mut options = NO_OPTIONS;
-    let mut peek = rest.clone().peekable();
-    options.left = peek.next_if_eq(&'-').is_some();
-    options.zero = peek.next_if_eq(&'0').is_some();
-    let number = |peek: &mut std::iter::Peekable<std::str::Chars<'_>>| {
-        let mut number = 0;
-        while let Some(digit) = peek.peek().and_then(|c| c.to_digit(10)) {
-            peek.next();
-            number = number * 10 + digit as usize;
-            if number > WIDTH_MAX {
-                return Err(FormatError::TooWide);
-            }
-        }
-        Ok(number)
-    };
-    options.width = number(&mut peek)?;
-    if peek.next_if_eq(&'.').is_some() {
-        options.precision = Some(number(&mut peek)?);
+    options.left = next_if(rest, |c| c == '-').is_some();
+    options.zero = next_if(rest, |c| c == '0').is_some();
+    options.width = parse_number(rest)?;
+    if next_if(rest, |c| c == '.').is_some() {
+        options.precision = Some(parse_number(rest)?);
     }
-    let is_separator = |c: &char| u8::try_from(*c).is_ok_and(|byte| SEPARATORS.contains(&byte));
-    if let Some(separator) = peek.next_if(is_separator) {
+    let is_separator = |c| u8::try_from(c).is_ok_and(|byte| SEPARATORS.contains(&byte));
+    if let Some(separator) = next_if(rest, is_separator) {
         options.separator = separator as u8;
     }
-    let letter = peek.next().ok_or(FormatError::IncompleteFormat)?;
-    *rest = peek.collect_rest(rest);
+    let letter = rest.next().ok_or(FormatError::IncompleteFormat)?;
     let field = match letter {
         '%' => return Ok(None),
         'A' => Field::TopicAlias,
@@ -357,17 +348,45 @@ fn parse_field(rest: &mut std::str::Chars<'_>) -> Result<Option<Piece>, FormatEr
     Ok(Some(Piece::Field(field, options)))
 }
 
-/// The rest of the text behind a look ahead.
-trait CollectRest<'a> {
-    fn collect_rest(self, whole: &std::str::Chars<'a>) -> std::str::Chars<'a>;
+/// What follows `@`. What is no letter of strftime(3) stands as it is behind a `%`, as in C.
+fn parse_time(
+    rest: &mut std::str::Chars<'_>,
+    plain: &mut Vec<u8>,
+) -> Result<Option<Piece>, FormatError> {
+    Ok(match rest.next().ok_or(FormatError::IncompleteFormat)? {
+        '@' => {
+            plain.push(b'@');
+            None
+        }
+        'N' => Some(Piece::Nanoseconds),
+        letter => match u8::try_from(letter) {
+            Ok(letter) if TIME_LETTERS.contains(&letter) => Some(Piece::Time([b'%', letter])),
+            _ => {
+                plain.push(b'%');
+                push_char(plain, letter);
+                None
+            }
+        },
+    })
 }
 
-impl<'a> CollectRest<'a> for std::iter::Peekable<std::str::Chars<'a>> {
-    fn collect_rest(self, whole: &std::str::Chars<'a>) -> std::str::Chars<'a> {
-        let left = self.map(char::len_utf8).sum::<usize>();
-        let whole = whole.as_str();
-        whole[whole.len() - left..].chars()
+/// A width or precision; none is 0.
+fn parse_number(rest: &mut std::str::Chars<'_>) -> Result<usize, FormatError> {
+    let mut number = 0;
+    while let Some(digit) = next_if(rest, |c| c.is_ascii_digit()) {
+        number = number * 10 + usize::from(digit as u8 - b'0');
+        if number > WIDTH_MAX {
+            return Err(FormatError::TooWide);
+        }
     }
+    Ok(number)
+}
+
+fn next_if(rest: &mut std::str::Chars<'_>, is_it: impl Fn(char) -> bool) -> Option<char> {
+    let mut ahead = rest.clone();
+    let next = ahead.next().filter(|c| is_it(*c))?;
+    *rest = ahead;
+    Some(next)
 }
 
 /// What a letter behind a backslash stands for.
@@ -389,6 +408,18 @@ fn print(out: &mut Vec<u8>, text: fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a Vec takes everything");
 }
 
+fn push_char(out: &mut Vec<u8>, c: char) {
+    out.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
+}
+
+/// Appends what strftime(3) makes of `now` in the locale "C".
+fn write_time(format: &[u8], now: &Zoned, out: &mut Vec<u8>) {
+    let config = TimeConfig::new().custom(PosixCustom::new());
+    BrokenDownTime::from(now)
+        .format_with_config(&config, format, &mut StdIoWrite(out))
+        .expect("the letters are known, and a time with its zone has something for each");
+}
+
 fn pad(out: &mut Vec<u8>, byte: u8, count: usize) {
     out.resize(out.len() + count, byte);
 }
@@ -400,13 +431,9 @@ impl Options {
 
     /// As `%*d` of printf(3); before 5.0 of MQTT nobody had numbers above its range, and they come out negative.
     fn write_integer(self, value: i64, out: &mut Vec<u8>) {
-        let value = value as i32;
-        let width = self.width;
-        match (self.left, self.zero) {
-            (true, _) => print(out, format_args!("{value:<width$}")),
-            (false, true) => print(out, format_args!("{value:0width$}")),
-            (false, false) => print(out, format_args!("{value:>width$}")),
-        }
+        let start = out.len();
+        print(out, format_args!("{}", value as i32));
+        self.align(start, self.zero, out);
     }
 
     fn write_optional(self, value: Option<u32>, out: &mut Vec<u8>) {
@@ -422,49 +449,49 @@ impl Options {
 
     /// As `%*.*s` of printf(3): in bytes, and never padded with zeros.
     fn write_text(self, text: &[u8], out: &mut Vec<u8>) {
-        let len = self
-            .precision
-            .map_or(text.len(), |precision| precision.min(text.len()));
-        let missing = self.width.saturating_sub(len);
-        if !self.left {
-            pad(out, b' ', missing);
+        let start = out.len();
+        out.extend_from_slice(text);
+        self.cut_and_align(start, out);
+    }
+
+    /// Does with what was appended since `start` as `%*.*s` does with its text.
+    fn cut_and_align(self, start: usize, out: &mut Vec<u8>) {
+        if let Some(precision) = self.precision {
+            out.truncate(start + precision);
         }
-        out.extend_from_slice(&text[..len]);
-        if self.left {
-            pad(out, b' ', missing);
-        }
+        self.align(start, false, out);
     }
 
     /// As `%*.*f` of printf(3).
     fn write_float(self, value: f64, out: &mut Vec<u8>) {
-        let text = if value.is_nan() {
-            if value.is_sign_negative() {
-                "-nan"
-            } else {
-                "nan"
-            }
-            .to_owned()
-        } else if value.is_infinite() {
-            if value < 0.0 { "-inf" } else { "inf" }.to_owned()
+        let start = out.len();
+        let precision = self.precision.unwrap_or(6);
+        if value.is_finite() {
+            let digits = precision.min(FRACTION_DIGITS_MAX);
+            print(out, format_args!("{value:.digits$}"));
+            pad(out, b'0', precision - digits);
         } else {
-            format!("{value:.*}", self.precision.unwrap_or(6))
-        };
-        let missing = self.width.saturating_sub(text.len());
-        match (self.left, self.zero && value.is_finite()) {
-            (true, _) => {
-                out.extend_from_slice(text.as_bytes());
-                pad(out, b' ', missing);
-            }
-            (false, true) => {
-                let digits = text.strip_prefix('-');
-                out.extend(digits.map(|_| b'-'));
-                pad(out, b'0', missing);
-                out.extend_from_slice(digits.unwrap_or(&text).as_bytes());
-            }
-            (false, false) => {
-                pad(out, b' ', missing);
-                out.extend_from_slice(text.as_bytes());
-            }
+            let sign = if value.is_sign_negative() { "-" } else { "" };
+            let name = if value.is_nan() { "nan" } else { "inf" };
+            print(out, format_args!("{sign}{name}"));
+        }
+        self.align(start, self.zero && value.is_finite(), out);
+    }
+
+    /// Fills what was appended since `start` up to the width: behind it, before it, or with zeros behind its sign.
+    fn align(self, start: usize, zeros: bool, out: &mut Vec<u8>) {
+        let missing = self.width.saturating_sub(out.len() - start);
+        if missing == 0 {
+            return;
+        }
+        pad(out, b' ', missing);
+        if self.left {
+            return;
+        }
+        let start = start + usize::from(zeros && out[start] == b'-');
+        out[start..].rotate_right(missing);
+        if zeros {
+            out[start..start + missing].fill(b'0');
         }
     }
 

@@ -3,12 +3,14 @@
 //! No crate does that: numbers are rounded and shortened as cJSON does, objects keep their order and their duplicates,
 //! strings their bytes. The payload of `%J` is taken over token by token into the output; nothing is built in between.
 //! 1. Nesting is bounded by [`DEPTH_MAX`], so no payload exhausts the stack.
-//! 2. What is written of a string with a NUL is all of it, where Mosquitto stops at the NUL.
+//! 2. What is written of a string with a NUL is all of it, where Mosquitto stops at the NUL; in the text of a payload
+//!    for `%J` a NUL is as wrong as it is to Mosquitto, unless it is escaped.
 
 use std::io::Write;
 
 use jiff::Zoned;
 
+use super::write_time;
 use crate::mqtt::{Property, Publish};
 
 /// cJSON's limit of nesting.
@@ -29,9 +31,9 @@ pub fn write(
     };
     writer.begin_object();
     writer.key(true, b"tst");
-    let time = now.strftime("%Y-%m-%dT%H:%M:%S").to_string();
-    let micros = now.subsec_nanosecond() / 1000;
-    writer.string(format!("{time}.{micros:06}{}", now.strftime("%z")).as_bytes());
+    writer.raw(b"\"");
+    write_time(b"%Y-%m-%dT%H:%M:%S.%6f%z", now, writer.out);
+    writer.raw(b"\"");
     writer.key(false, b"topic");
     writer.string(message.topic.as_bytes());
     writer.key(false, b"qos");
@@ -172,11 +174,24 @@ impl Writer<'_> {
     }
 
     fn string(&mut self, bytes: &[u8]) {
-        self.out.push(b'"');
-        for &byte in bytes {
-            self.character(byte);
+        self.raw(b"\"");
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            rest = self.plain_characters(rest);
+            if let Some((&byte, behind)) = rest.split_first() {
+                self.character(byte);
+                rest = behind;
+            }
         }
-        self.out.push(b'"');
+        self.raw(b"\"");
+    }
+
+    /// Those at the front that need no escape; what is left begins with one that does.
+    fn plain_characters<'b>(&mut self, bytes: &'b [u8]) -> &'b [u8] {
+        let is_plain = |&&byte: &&u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+        let (plain, rest) = bytes.split_at(bytes.iter().take_while(is_plain).count());
+        self.raw(plain);
+        rest
     }
 
     /// One byte of a string.
@@ -202,6 +217,10 @@ struct Reader<'a> {
 
 /// Takes a payload over, which must be one value; `None` if it is not.
 fn copy_document(payload: &[u8], writer: &mut Writer<'_>) -> Option<()> {
+    // To cJSON the text ends there, and then not all of the payload was read.
+    if memchr::memchr(0, payload).is_some() {
+        return None;
+    }
     let payload = payload.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(payload);
     let mut reader = Reader { rest: payload };
     let limit = DEPTH_MAX;
@@ -277,8 +296,12 @@ fn copy_value(reader: &mut Reader<'_>, writer: &mut Writer<'_>, limit: usize) ->
         b'[' => copy_array(reader, writer, limit.checked_sub(1)?),
         b'"' => copy_string(reader, writer),
         b'-' | b'0'..=b'9' => {
-            let number = number_text(reader.number()?);
-            writer.raw(number.as_bytes());
+            let number = reader.number()?;
+            // What 15 digits hold without a point needs no rounding.
+            match number.fract() == 0.0 && number.abs() < 1e15 && number != 0.0 {
+                true => write!(writer.out, "{}", number as i64).expect("a Vec takes everything"),
+                false => writer.raw(number_text(number).as_bytes()),
+            }
             Some(())
         }
         _ => {
@@ -371,6 +394,7 @@ fn copy_string(reader: &mut Reader<'_>, writer: &mut Writer<'_>) -> Option<()> {
     reader.next();
     writer.raw(b"\"");
     loop {
+        reader.rest = writer.plain_characters(reader.rest);
         match reader.next()? {
             b'"' => break,
             b'\\' => copy_escape(reader, writer)?,
@@ -515,6 +539,11 @@ mod tests {
             "+1",
             ".5",
             "True",
+            "1\0",
+            "[1,\0 2]",
+            "\"a\0b\"",
+            // To cJSON this escape is a NUL, and the string ends there.
+            "\"\\uzzzz\"",
             "{\"a\":1,}",
             "",
         ] {

@@ -1,4 +1,17 @@
-//! Tests of formats. What is expected here Mosquitto's tool printed, of 2.0.11 where it knows the option.
+//! Tests of formats. What is expected here Mosquitto's tool printed, of 2.0.11 where it does as 2.1.
+//!
+//! | | 2.0.11 | 2.1, as here |
+//! |---|---|---|
+//! | `%x` with a width | it cuts half as many bytes | it cuts bytes, as that of `%p` |
+//! | `%.2:x`, `%--t`, `% t` | no separators: invalid | a separator after each two digits; other fields ignore it |
+//! | `%f`, `%d` | invalid | floating-point payloads |
+//! | `%05C` without a content type | blanks | zeros |
+//! | `tst` of `%j`, `%J` | `...08.009012Z+0100` | `...08.009012+0100` |
+//! | `retain` | 0, 1 | false, true |
+//! | `user-properties` | one object | an array of objects with one member each |
+//!
+//! Different from both, on purpose: a NUL does not cut a payload of `%j` short, damaged `\u` escapes make a payload of
+//! `%J` invalid, widths end at [`WIDTH_MAX`], and a format that ends behind its separator is called incomplete.
 
 use super::*;
 use crate::mqtt::property::VariableByteInteger;
@@ -52,6 +65,7 @@ fn fields_without_properties() {
         ("%.2x", "68 65 6c 6c 6f"),
         ("%.4:x", "6865:6c6c:6f"),
         ("%.1-X", "6-8-6-5-6-C-6-C-6-F"),
+        ("%.2 x|% t|%-t", "68 65 6c 6c 6f|a/b|a/b"),
         (
             "%12x|%-12x|%2x|%014X",
             "  68656c6c6f|68656c6c6f  |6865|000068656C6C6F",
@@ -235,9 +249,100 @@ fn plain_messages() {
     assert_eq!(plain(b"", true, false, false), "");
 }
 
+/// What glibc makes of each letter in the locale "C", as `sub` of 2.0.11 prints it too.
+#[test]
+fn letters_of_the_time() {
+    for (format, expected) in [
+        ("@a @A @b @B @h", "Tue Tuesday Mar March Mar"),
+        (
+            "@c|@D|@x|@F",
+            "Tue Mar  5 06:07:08 2024|03/05/24|03/05/24|2024-03-05",
+        ),
+        ("@C @y @Y @g @G", "20 24 2024 24 2024"),
+        ("@d|@e|@j|@m", "05| 5|065|03"),
+        ("@H|@I|@k|@l|@M|@S|@p|@P", "06|06| 6| 6|07|08|AM|am"),
+        ("@r|@R|@T|@X", "06:07:08 AM|06:07|06:07:08|06:07:08"),
+        ("@s|@u|@w|@U|@V|@W", "1709615228|2|2|09|10|10"),
+        ("@z|@n|@t|@%|@@|@N", "+0100|\n|\t|%|@|009012345"),
+        // These mean something to jiff and to other libraries, but nothing here.
+        (
+            "@f|@E|@O|@J|@Q|@q|@v|@i|@L|@+|@-|@:",
+            "%f|%E|%O|%J|%Q|%q|%v|%i|%L|%+|%-|%:",
+        ),
+        ("@äb", "%äb"),
+    ] {
+        assert_eq!(
+            shown(format, b"", &PropertyBuffer::new()),
+            expected,
+            "{format}"
+        );
+    }
+}
+
+/// Clocks may be far off, and nothing may end for it.
+#[test]
+fn any_time_is_shown() {
+    let letters: String = TIME_LETTERS
+        .iter()
+        .flat_map(|&letter| ['@', char::from(letter), '|'])
+        .collect();
+    let format = Format::parse(&(letters + "%I|%U|%j"), false).expect("a format");
+    for time in [
+        "1901-01-01T00:00:00+00:00[+00:00]",
+        "2100-12-31T23:59:59.999999999+14:00[+14:00]",
+        "-000001-06-01T00:00:00-12:34[-12:34]",
+        "9999-12-29T00:00:00+00:00[+00:00]",
+        "-009999-01-02T12:00:00+00:00[+00:00]",
+    ] {
+        let now: Zoned = time.parse().expect("a time");
+        let unknown = now.with_time_zone(jiff::tz::TimeZone::unknown());
+        format
+            .write(&message(b"x", Properties::NONE), &unknown, &mut Vec::new())
+            .expect("it can be shown");
+        let mut out = Vec::new();
+        format
+            .write(&message(b"x", Properties::NONE), &now, &mut out)
+            .expect("it can be shown");
+        assert!(out.ends_with(b"\"payload\":\"x\"}"), "{time}");
+    }
+}
+
+/// The library panics at widths above 65,535, which Mosquitto prints.
+#[test]
+fn wide_fields() {
+    let none = PropertyBuffer::new();
+    for format in [
+        "%70000l",
+        "%-70000l",
+        "%070000p",
+        "%70000t",
+        "%70000A",
+        "%-70000x",
+        "%70000.70000f",
+    ] {
+        assert_eq!(
+            shown(format, b"1234", &none).len(),
+            match format {
+                // A digit, the point and 70,000 digits behind it.
+                "%70000.70000f" => 70_002,
+                _ => 70_000,
+            },
+            "{format}"
+        );
+    }
+    let out = shown("%.2000d", &(-0.1f64).to_ne_bytes(), &none);
+    assert!(
+        out.starts_with("-0.1000000000000000055511151231257827")
+            && out.ends_with("000")
+            && out.len() == 2003
+    );
+    let out = shown("%060d|%60d|%-60d|", &f64::MAX.to_ne_bytes(), &none);
+    assert_eq!(out.len(), 3 * (309 + 7) + 3);
+}
+
 proptest! {
     #[test]
-    fn any_format_is_refused_or_shows(format in "[%@\\\\a-zA-Z0-9.:-]{0,12}", payload: Vec<u8>, pretty: bool) {
+    fn any_format_is_refused_or_shows(format in "([%@\\\\a-zA-Z0-9.: -]{0,4}|%[0-9]{4,6}[.]?[0-9]{0,5}[a-zA-Z]){0,3}", payload: Vec<u8>, pretty: bool) {
         if let Ok(format) = Format::parse(&format, pretty) {
             let properties = properties();
             let _ = format.write(&message(&payload, properties.as_properties()), &now(), &mut Vec::new());
