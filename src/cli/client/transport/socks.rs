@@ -1,5 +1,7 @@
 //! A SOCKS5 proxy (RFC 1928) that looks names up itself, with or without a user name and password (RFC 1929).
 
+use std::io::ErrorKind;
+
 use super::dial::Patience;
 use super::{DialError, Socket};
 use crate::cli::client::options::Proxy;
@@ -19,22 +21,28 @@ pub fn connect(
     patience: Patience<'_>,
 ) -> Result<(), DialError> {
     let refuse = |text: &str| DialError::Proxy(format!("the proxy {}: {text}", proxy.host));
-    let method = match proxy.login {
-        None => NO_LOGIN,
-        Some(_) => LOGIN,
-    };
-    patience.write_all(socket, &[VERSION, 1, method])?;
-    let mut answer = [0; 2];
-    patience.read_exact(socket, &mut answer)?;
-    match answer {
-        [VERSION, chosen] if chosen == method => {}
-        [VERSION, _] if method == NO_LOGIN => {
-            return Err(refuse("wants a user name and password"));
+    // That the proxy is cut off is its way of saying no.
+    let read = |socket: &mut Socket, into: &mut [u8]| match patience.read_exact(socket, into) {
+        Err(DialError::Connect(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+            Err(refuse("closed the connection"))
         }
-        [VERSION, _] => return Err(refuse("does not take a user name and password")),
-        _ => return Err(refuse("does not speak SOCKS5")),
+        read => read,
+    };
+    match proxy.login {
+        None => patience.write_all(socket, &[VERSION, 1, NO_LOGIN])?,
+        // As Mosquitto does: a proxy that wants no login need not be told one.
+        Some(_) => patience.write_all(socket, &[VERSION, 2, NO_LOGIN, LOGIN])?,
     }
-    if let Some((user_name, password)) = &proxy.login {
+    let mut answer = [0; 2];
+    read(socket, &mut answer)?;
+    let login = match (answer, &proxy.login) {
+        ([VERSION, NO_LOGIN], _) => None,
+        ([VERSION, LOGIN], Some(login)) => Some(login),
+        ([VERSION, _], None) => return Err(refuse("wants a user name and password")),
+        ([VERSION, _], Some(_)) => return Err(refuse("does not take a user name and password")),
+        _ => return Err(refuse("does not speak SOCKS5")),
+    };
+    if let Some((user_name, password)) = login {
         let mut login = vec![1];
         for text in [user_name, password] {
             let len = u8::try_from(text.len())
@@ -43,7 +51,7 @@ pub fn connect(
             login.extend_from_slice(text.as_bytes());
         }
         patience.write_all(socket, &login)?;
-        patience.read_exact(socket, &mut answer)?;
+        read(socket, &mut answer)?;
         if answer[1] != 0 {
             return Err(refuse("does not accept the user name and password"));
         }
@@ -68,7 +76,7 @@ pub fn connect(
     request.extend_from_slice(&port.to_be_bytes());
     patience.write_all(socket, &request)?;
     let mut reply = [0; 4];
-    patience.read_exact(socket, &mut reply)?;
+    read(socket, &mut reply)?;
     if reply[0] != VERSION {
         return Err(refuse("does not speak SOCKS5"));
     }
@@ -81,12 +89,12 @@ pub fn connect(
         4 => 16,
         3 => {
             let mut len = [0];
-            patience.read_exact(socket, &mut len)?;
+            read(socket, &mut len)?;
             usize::from(len[0])
         }
         _ => return Err(refuse("answers with an address of no known kind")),
     };
-    patience.read_exact(socket, &mut vec![0; len + 2])
+    read(socket, &mut vec![0; len + 2])
 }
 
 /// What a reply means (RFC 1928, 6).
