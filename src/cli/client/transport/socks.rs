@@ -21,9 +21,14 @@ pub fn connect(
     patience: Patience<'_>,
 ) -> Result<(), DialError> {
     let refuse = |text: &str| DialError::Proxy(format!("the proxy {}: {text}", proxy.host));
-    // That the proxy is cut off is its way of saying no.
+    // To hang up is a proxy's way of saying no.
     let read = |socket: &mut Socket, into: &mut [u8]| match patience.read_exact(socket, into) {
-        Err(DialError::Connect(error)) if error.kind() == ErrorKind::UnexpectedEof => {
+        Err(DialError::Connect(error))
+            if matches!(
+                error.kind(),
+                ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset
+            ) =>
+        {
             Err(refuse("closed the connection"))
         }
         read => read,
