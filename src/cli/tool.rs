@@ -122,7 +122,7 @@ impl Complaints {
         self.say(&dial_text(error));
         match error.library_code() {
             // Mosquitto's library notices these later than a host that does not answer.
-            code @ error::TLS => code,
+            code if code == error::TLS || matches!(error, DialError::Proxy { .. }) => code,
             _ => EXIT_FAILED,
         }
     }

@@ -111,7 +111,11 @@ pub fn dial_text(error: &DialError) -> String {
         // Whole sentences already.
         DialError::TlsFiles(text) => text.clone(),
         DialError::Tls(text) => format!("Error: A TLS error occurred.\n{text}"),
-        DialError::Proxy(text) | DialError::WebSocket(text) => format!("{sentence}\n{text}"),
+        // Mosquitto's library notices this later than a host that does not answer.
+        DialError::Proxy { code, text } => {
+            format!("Error: {}\n{text}", library_text(*code).unwrap_or_default())
+        }
+        DialError::WebSocket(text) => format!("{sentence}\n{text}"),
         DialError::Connect(_) | DialError::Lookup { .. } | DialError::Interrupted => sentence,
     }
 }

@@ -232,7 +232,12 @@ pub enum DialError {
     /// TLS does not come about: whole sentences.
     Tls(String),
     /// The proxy does not let through.
-    Proxy(String),
+    Proxy {
+        /// The return code of Mosquitto's library.
+        code: u8,
+        /// What the proxy has against it.
+        text: String,
+    },
     /// The server does not speak WebSocket.
     WebSocket(String),
     /// The user wants to stop.
@@ -247,7 +252,7 @@ impl DialError {
             DialError::Connect(_) => 14,
             DialError::TlsFiles(_) => 3,
             DialError::Tls(_) => 8,
-            DialError::Proxy(_) => 16,
+            DialError::Proxy { code, .. } => *code,
             DialError::WebSocket(_) => 2,
             DialError::Interrupted => 4,
         }
@@ -267,7 +272,7 @@ impl fmt::Display for DialError {
             DialError::Connect(error) => f.write_str(&system_reason(error)),
             DialError::TlsFiles(text)
             | DialError::Tls(text)
-            | DialError::Proxy(text)
+            | DialError::Proxy { text, .. }
             | DialError::WebSocket(text) => f.write_str(text),
             DialError::Interrupted => f.write_str("interrupted"),
         }

@@ -1,9 +1,10 @@
 //! Making a way: names, addresses, the proxy, and the layers, one after the other, within one time limit.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +17,9 @@ use super::tls::Context;
 use super::websocket::WebSocket;
 use super::{BareTransport, DialError, Socket, Stream, Transport, socks, srv};
 use crate::cli::client::options::{Route, Target};
+
+/// How often a Unix domain socket is tried whose backlog is full: nothing tells when it no longer is.
+const BACKLOG_RETRY: Duration = Duration::from_millis(20);
 
 /// What is kept from one connection to the next.
 #[derive(Debug)]
@@ -38,26 +42,56 @@ impl Patience<'_> {
     /// # Errors
     /// If the time is over or the user wants to stop.
     pub fn wait(self, fd: impl AsFd, events: PollFlags) -> Result<(), DialError> {
+        match self.poll(Some(PollFd::new(&fd, events)), self.deadline)? {
+            true => Ok(()),
+            false => Err(DialError::timed_out()),
+        }
+    }
+
+    /// Lets `pause` pass.
+    /// # Errors
+    /// As [`Patience::wait`].
+    fn pause(self, pause: Duration) -> Result<(), DialError> {
+        let end = Instant::now() + pause;
+        self.poll(None, end.min(self.deadline))?;
+        match end < self.deadline {
+            true => Ok(()),
+            false => Err(DialError::timed_out()),
+        }
+    }
+
+    /// Waits for `fd`; false if it is `until` first.
+    fn poll(self, fd: Option<PollFd<'_>>, until: Instant) -> Result<bool, DialError> {
+        let watched = fd.is_some();
+        let interrupt = (self.interrupt).map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        let mut fds: Vec<PollFd<'_>> = fd.into_iter().chain(interrupt).collect();
         loop {
-            let mut fds = vec![PollFd::new(&fd, events)];
-            fds.extend(
-                self.interrupt
-                    .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)),
-            );
-            let left = self.deadline.saturating_duration_since(Instant::now());
+            // Also where something is always there: a peer that never pauses does not stop the clock.
+            let left = until.saturating_duration_since(Instant::now());
             let timeout = Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
                 tv_nsec: left.subsec_nanos().into(),
             };
             match poll(&mut fds, Some(&timeout)) {
-                Ok(0) => return Err(DialError::timed_out()),
-                Ok(_) if fds.len() > 1 && !fds[1].revents().is_empty() => {
-                    return Err(DialError::Interrupted);
-                }
-                Ok(_) => return Ok(()),
-                Err(Errno::INTR) => {}
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
                 Err(error) => return Err(DialError::Connect(error.into())),
             }
+            let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+            return match is_ready(usize::from(watched)) {
+                true => Err(DialError::Interrupted),
+                false => Ok(watched && is_ready(0) && !left.is_zero()),
+            };
+        }
+    }
+
+    /// What one of `tries` equal ways may take, so that one that says nothing leaves time for the others.
+    pub fn share(self, tries: usize) -> Self {
+        let tries = u32::try_from(tries.max(1)).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        Patience {
+            deadline: now + self.deadline.saturating_duration_since(now) / tries,
+            ..self
         }
     }
 
@@ -145,8 +179,7 @@ impl Dialer {
         };
         let (socket, host, port) = match &self.route.target {
             Target::Unix(path) => {
-                let stream = UnixStream::connect(path).map_err(DialError::Connect)?;
-                stream.set_nonblocking(true).map_err(DialError::Connect)?;
+                let stream = connect_unix(path, patience)?;
                 (Socket::Unix(stream), "localhost".to_owned(), 0)
             }
             Target::Tcp { host, port } => (self.reach(host, *port, patience)?, host.clone(), *port),
@@ -184,8 +217,10 @@ impl Dialer {
         patience: Patience<'_>,
     ) -> Result<(Socket, String, u16), DialError> {
         let mut last = None;
-        for (host, port) in srv::servers(domain, self.tls.is_some(), patience)? {
-            match self.reach(&host, port, patience) {
+        let servers = srv::servers(domain, self.tls.is_some(), patience)?;
+        let number = servers.len();
+        for (nth, (host, port)) in servers.into_iter().enumerate() {
+            match self.reach(&host, port, patience.share(number - nth)) {
                 Ok(socket) => return Ok((socket, host, port)),
                 Err(DialError::Interrupted) => return Err(DialError::Interrupted),
                 Err(error) => last = Some(error),
@@ -205,20 +240,19 @@ impl Dialer {
             Some(name) => resolve(name, 0, patience)?,
         };
         let mut last = io::Error::from_raw_os_error(Errno::ADDRNOTAVAIL.raw_os_error());
-        for address in addresses {
-            let same_family = |local: &&SocketAddr| local.is_ipv4() == address.is_ipv4();
-            let local = match (
-                self.route.bind_address.is_some(),
-                local.iter().find(same_family),
-            ) {
-                (false, _) => None,
-                (true, Some(local)) => Some(*local),
-                (true, None) => continue,
-            };
+        let number = addresses.len();
+        for (nth, address) in addresses.into_iter().enumerate() {
+            let of_family: Vec<SocketAddr> = (local.iter().copied())
+                .filter(|local| local.is_ipv4() == address.is_ipv4())
+                .collect();
+            if self.route.bind_address.is_some() && of_family.is_empty() {
+                continue;
+            }
+            let patience = patience.share(number - nth);
             // A turn leaves in one write, so waiting for more gains nothing; but layers write answers of their own, behind
             // which the next message would wait for the other side's delayed acknowledgement.
-            let has_layers = self.route.websocket || self.tls.is_some();
-            match connect_to(address, local, self.route.nodelay || has_layers, patience) {
+            let nodelay = self.route.nodelay || self.route.websocket || self.tls.is_some();
+            match connect_to(address, &of_family, nodelay, patience) {
                 Ok(stream) => return Ok(Socket::Tcp(stream)),
                 Err(DialError::Connect(error)) => last = error,
                 Err(error) => return Err(error),
@@ -228,12 +262,13 @@ impl Dialer {
     }
 }
 
-fn connect_to(
+/// A TCP connection to `address`, from the first of `local` that is ours, if there are any.
+pub fn connect_to(
     address: SocketAddr,
-    local: Option<SocketAddr>,
+    local: &[SocketAddr],
     nodelay: bool,
     patience: Patience<'_>,
-) -> Result<std::net::TcpStream, DialError> {
+) -> Result<TcpStream, DialError> {
     let connecting = || -> io::Result<(socket2::Socket, bool)> {
         let domain = Domain::for_address(address);
         let socket = socket2::Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
@@ -241,9 +276,14 @@ fn connect_to(
         if nodelay {
             socket.set_tcp_nodelay(true)?;
         }
-        if let Some(local) = local {
-            socket.bind(&SockAddr::from(local))?;
+        let mut bound = Ok(());
+        for local in local {
+            bound = socket.bind(&SockAddr::from(*local));
+            if bound.is_ok() {
+                break;
+            }
         }
+        bound?;
         match socket.connect(&address.into()) {
             Ok(()) => Ok((socket, true)),
             Err(error) if error.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => {
@@ -263,6 +303,25 @@ fn connect_to(
     Ok(socket.into())
 }
 
+/// A Unix domain socket connects at once or not at all; what it would block for is its listener's backlog.
+fn connect_unix(path: &Path, patience: Patience<'_>) -> Result<UnixStream, DialError> {
+    let connecting = || -> io::Result<socket2::Socket> {
+        let address = SockAddr::unix(path)?;
+        let socket = socket2::Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&address).map(|()| socket)
+    };
+    loop {
+        match connecting() {
+            Ok(socket) => return Ok(socket.into()),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                patience.pause(BACKLOG_RETRY)?;
+            }
+            Err(error) => return Err(DialError::Connect(error)),
+        }
+    }
+}
+
 /// The addresses of a name. The system's look-up cannot be ended: it is left to a thread of its own.
 pub fn resolve(
     host: &str,
@@ -279,12 +338,15 @@ pub fn resolve(
     let (done, announced) = UnixStream::pair().map_err(DialError::Connect)?;
     let (sender, receiver) = mpsc::channel();
     let name = host.to_owned();
-    thread::spawn(move || {
+    let look_up = move || {
         let found = (name.as_str(), port).to_socket_addrs();
         // Nobody waits any more if these fail.
         let _ = sender.send(found.map(Iterator::collect::<Vec<_>>));
         drop(announced);
-    });
+    };
+    (thread::Builder::new().name("look-up".to_owned()))
+        .spawn(look_up)
+        .map_err(DialError::Connect)?;
     patience.wait(&done, PollFlags::IN)?;
     match receiver.recv() {
         Ok(Ok(addresses)) if !addresses.is_empty() => Ok(addresses),

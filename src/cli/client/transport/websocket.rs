@@ -1,6 +1,6 @@
 //! MQTT in WebSocket frames (MQTT 5.0, 6; RFC 6455): binary frames, of which neither side's packets know anything.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
 use rustix::event::PollFlags;
@@ -30,6 +30,8 @@ pub struct WebSocket {
     socket: tungstenite::WebSocket<Stream>,
     has_more: bool,
     wants_write: bool,
+    /// Whether the server has said good-bye: nothing comes after that, whenever it closes the socket.
+    ended: bool,
 }
 
 impl std::fmt::Debug for WebSocket {
@@ -69,7 +71,8 @@ impl WebSocket {
         };
         let refuse = |text: String| DialError::WebSocket(text);
         let request = Request::builder()
-            .uri(format!("{scheme}://{authority}{PATH}"))
+            // Only its path is sent; in a header an address may have a zone.
+            .uri(format!("{scheme}://localhost{PATH}"))
             .header("Host", &authority)
             .header("Connection", "Upgrade")
             .header("Upgrade", "websocket")
@@ -91,6 +94,7 @@ impl WebSocket {
                         socket,
                         has_more: true,
                         wants_write: false,
+                        ended: false,
                     });
                 }
                 Err(HandshakeError::Interrupted(middle)) => {
@@ -126,25 +130,33 @@ impl WebSocket {
         self.has_more = false;
         loop {
             let read = into.len() - before;
-            if read >= max {
+            if self.ended && read == 0 {
+                return Ok(0);
+            }
+            if self.ended || read >= max {
                 self.has_more = true;
                 return Ok(read);
             }
             match self.socket.read() {
                 Ok(Message::Binary(bytes)) => into.extend_from_slice(&bytes), // [MQTT-6.0.0-2]
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
-                Ok(Message::Close(_)) => return Ok(read),
+                // The answer leaves with the next read or write, and there may be none for long.
+                Ok(Message::Ping(_)) => self.wants_write = true,
+                Ok(Message::Pong(_) | Message::Frame(_)) => {}
+                Ok(Message::Close(_)) => {
+                    self.ended = true;
+                    self.wants_write = true;
+                }
                 // [MQTT-6.0.0-1]
                 Ok(Message::Text(_)) => {
                     return Err(io::Error::new(ErrorKind::InvalidData, "a text frame"));
                 }
-                Err(error) => {
-                    return match to_io(error) {
-                        Ok(()) => Ok(read),
-                        Err(error) if error.kind() == ErrorKind::WouldBlock && read > 0 => Ok(read),
-                        Err(error) => Err(error),
-                    };
-                }
+                Err(error) => match to_io(error) {
+                    Ok(()) => self.ended = true,
+                    Err(error) if error.kind() == ErrorKind::WouldBlock && read > 0 => {
+                        return Ok(read);
+                    }
+                    Err(error) => return Err(error),
+                },
             }
         }
     }
@@ -182,12 +194,11 @@ impl WebSocket {
         }
     }
 
-    /// Says good-bye.
+    /// Says good-bye, and below that too.
     pub fn shutdown(&mut self) {
         // Best effort: the connection ends in any case.
         let _ = self.socket.close(None);
-        let _ = self.socket.flush();
-        let _ = self.socket.get_mut().flush();
+        self.socket.get_mut().shutdown();
     }
 }
 
@@ -199,7 +210,12 @@ fn client_key() -> Result<String, DialError> {
 /// An error as the system would have it; that the other side has closed is none.
 fn to_io(error: Error) -> io::Result<()> {
     match error {
-        Error::ConnectionClosed | Error::AlreadyClosed => Ok(()),
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        // As a bare connection ends: MQTT knows by itself whether that was rude.
+        | Error::Protocol(
+            ProtocolError::ResetWithoutClosingHandshake | ProtocolError::SendAfterClosing,
+        ) => Ok(()),
         Error::Io(error) => Err(error),
         error => Err(io::Error::new(ErrorKind::InvalidData, error.to_string())),
     }
