@@ -20,6 +20,9 @@ pub fn main(called: &OsStr, arguments: &[OsString]) -> ExitCode {
     tool::main(Tool::Request, called, arguments, run)
 }
 
+/// The code of a server that does not speak the version (0x84 of MQTT 5.0, 2.4).
+const UNSUPPORTED: u8 = ReasonCode::UnsupportedProtocolVersion as u8;
+
 fn run(options: &Options) -> Result<(), u8> {
     let complaints = Complaints::new(options);
     let payload = options.publish.payload.as_ref().expect(PARSED);
@@ -154,7 +157,13 @@ impl Handler for Requester<'_> {
     fn connected(&mut self, session: &mut Session, connack: &Connack<'_>) {
         if connack.code != 0 {
             self.refused = connack.code;
-            self.complaints.refused(session, connack);
+            match connack.code {
+                UNSUPPORTED => self.complaints.say(&format!(
+                    "Connection error: {}. mosquitto_rr only supports connecting to an MQTT v5 broker",
+                    reason_text(connack.code)
+                )),
+                _ => self.complaints.refused(session, connack),
+            }
             self.end(session);
             return;
         }

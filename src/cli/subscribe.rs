@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::client::error::{EXIT_FAILED, EXIT_INTERRUPTED};
 use super::client::options::{Options, Tool};
-use super::client::{Client, Handler, Session, Turn, catch_signals};
+use super::client::{Client, Handler, Lost, Session, Turn, catch_signals};
 use super::show::Show;
 use super::tool::{self, Complaints};
 use crate::config::system_reason;
@@ -46,9 +46,14 @@ fn run(options: &Options) -> Result<(), u8> {
             Ok(Turn::Interrupted) => subscriber.stop(&mut client.session),
             Ok(_) => {}
             Err(_) if subscriber.is_over => break,
+            // The server does not want us any more: another client of our name, for one, would only be driven out in turn.
+            Err(Lost::Disconnected) => break,
             Err(lost) if lost.is_final() => return Err(complaints.lost(&lost, subscriber.refused)),
             Err(_) => {
                 if !client.reconnect(subscriber.deadline).map_err(failed)? {
+                    if !subscriber.is_connected {
+                        return Err(EXIT_INTERRUPTED);
+                    }
                     subscriber.check_time();
                     break;
                 }

@@ -777,19 +777,19 @@ impl Lost {
     /// The library's return code, which is the tool's exit code.
     pub fn code(&self) -> u8 {
         match self {
-            Lost::Protocol => 2,
+            // The library takes damaged packets for broken rules.
+            Lost::Protocol | Lost::Malformed => 2,
             Lost::Disconnected => 4,
             Lost::Refused => 5,
             Lost::Connection(None) => 7,
             Lost::Layer(_) => 8,
             Lost::Connection(Some(_)) => 14,
             Lost::KeepAlive => 19,
-            Lost::Malformed => 21,
         }
     }
 
     /// Whether another connection could not do better, in Mosquitto's judgement.
     pub fn is_final(&self) -> bool {
-        matches!(self, Lost::Protocol | Lost::Layer(_))
+        matches!(self, Lost::Protocol | Lost::Malformed | Lost::Layer(_))
     }
 }
