@@ -662,21 +662,15 @@ fn as_std(stream: &TcpStream) -> std::net::TcpStream {
         .into()
 }
 
-/// User and system CPU time of a process so far, in seconds.
+/// CPU time of a process so far, in seconds, to the nanosecond that the scheduler counts in.
 fn cpu_seconds(process: &str) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-    let fields = stat
-        .rsplit(')')
-        .next()
-        .unwrap_or_default()
-        .split_whitespace();
-    let ticks: u64 = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum();
-    // USER_HZ, which Linux shows to every program as 100.
-    ticks as f64 / 100.0
+    let threads = std::fs::read_dir(format!("/proc/{process}/task"));
+    let threads = threads.into_iter().flatten().flatten();
+    let nanoseconds = threads.filter_map(|thread| {
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    nanoseconds.sum::<u64>() as f64 / 1e9
 }
 
 fn resident_kibibytes(process: &str) -> u64 {

@@ -25,7 +25,7 @@ use std::rc::Rc;
 const PAYLOAD_SHARED_BYTES_MIN: usize = 1024;
 
 /// An outbox that holds this much is flushed before the turn ends, so that one turn's burst does not pile up memory.
-const OUTBOX_URGENT_BYTES: usize = 256 * 1024;
+const OUTBOX_URGENT_BYTES: usize = 64 * 1024;
 
 /// The largest Remaining Length and the longest fixed header in front of it, in bytes (2.1.4).
 const PACKET_BYTES_MAX: usize = VARIABLE_BYTE_INTEGER_MAX as usize + 5;
@@ -301,7 +301,9 @@ impl Copy<'_> {
         if !fits(link, packet_bytes) {
             return false;
         }
-        let buffer = link.outbox.buffer(&mut output.buffers);
+        let buffer = link
+            .outbox
+            .buffer_for(encoded.len(), &mut output.buffers);
         let start = buffer.len();
         buffer.extend_from_slice(encoded);
         if let Some(packet_id) = self.packet_id {
@@ -349,12 +351,13 @@ impl Copy<'_> {
             subscription_identifiers: self.identifiers,
             payload_length: publication.payload.len(),
         };
-        if !fits(link, header.packet_length(version)) {
+        let packet_bytes = header.packet_length(version);
+        if !fits(link, packet_bytes) {
             return false;
         }
         let share = output.layouts.share_payload || publication.is_stored();
         let share = share && publication.payload.len() >= PAYLOAD_SHARED_BYTES_MIN;
-        let buffer = link.outbox.buffer(&mut output.buffers);
+        let buffer = link.outbox.buffer_for(packet_bytes, &mut output.buffers);
         header.encode(version, buffer);
         if share {
             link.outbox

@@ -20,8 +20,16 @@ pub const SLICES_MAX: usize = 64;
 /// The capacity in bytes of a new buffer: several small packets.
 const BUFFER_BYTES_MIN: usize = 512;
 
+/// A buffer that grew beyond this many bytes is kept for those who need a large one: who has a few small packets is not
+/// to hold it.
+const BUFFER_BYTES_SMALL: usize = 64 * 1024;
+
+/// What a buffer has at least, in bytes, that is taken for more than a small one holds. Growing there by doubling would
+/// cost page faults at each step: 64 KiB payloads took twice the time.
+const BUFFER_BYTES_LARGE: usize = 256 * 1024;
+
 /// A buffer that grew beyond this many bytes is freed when it is drained, not pooled.
-const BUFFER_BYTES_MAX: usize = 64 * 1024;
+const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 /// How many bytes of buffers the pool keeps.
 const POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
@@ -36,8 +44,9 @@ const _: () = assert!(size_of::<Outbox>() <= 64);
 /// Last in, first out: what was flushed just now is still in the cache.
 #[derive(Debug, Default)]
 pub struct BufferPool {
-    free: Vec<Vec<u8>>,
-    /// The capacity of all in `free`.
+    small: Vec<Vec<u8>>,
+    large: Vec<Vec<u8>>,
+    /// The capacity of all of them.
     bytes: usize,
 }
 
@@ -50,12 +59,27 @@ impl BufferPool {
     /// An empty buffer with some capacity.
     #[inline]
     pub fn take(&mut self) -> Vec<u8> {
-        match self.free.pop() {
+        match self.small.pop() {
             Some(buffer) => {
                 self.bytes -= buffer.capacity();
                 buffer
             }
             None => Vec::with_capacity(BUFFER_BYTES_MIN),
+        }
+    }
+
+    /// An empty buffer with room for `bytes`, which are more than a small one has.
+    #[cold]
+    fn take_large(&mut self, bytes: usize) -> Vec<u8> {
+        match self.large.pop() {
+            Some(buffer) if buffer.capacity() >= bytes => {
+                self.bytes -= buffer.capacity();
+                buffer
+            }
+            other => {
+                self.large.extend(other);
+                Vec::with_capacity(bytes.max(BUFFER_BYTES_LARGE))
+            }
         }
     }
 
@@ -68,7 +92,10 @@ impl BufferPool {
         }
         buffer.clear();
         self.bytes += bytes;
-        self.free.push(buffer);
+        match bytes <= BUFFER_BYTES_SMALL {
+            true => self.small.push(buffer),
+            false => self.large.push(buffer),
+        }
     }
 }
 
@@ -131,6 +158,24 @@ impl Outbox {
             self.copied = pool.take();
         }
         &mut self.copied
+    }
+
+    /// The same for `bytes` that are to be appended, which may be many.
+    #[inline]
+    pub fn buffer_for(&mut self, bytes: usize, pool: &mut BufferPool) -> &mut Vec<u8> {
+        if self.copied.len() + bytes > BUFFER_BYTES_SMALL.max(self.copied.capacity()) {
+            self.enlarge(bytes, pool);
+        }
+        self.buffer(pool)
+    }
+
+    /// Moves to a buffer with room for `bytes` more, and for as much as there is already.
+    #[cold]
+    fn enlarge(&mut self, bytes: usize, pool: &mut BufferPool) {
+        let room = (self.copied.len() + bytes).max(2 * self.copied.len());
+        let mut larger = pool.take_large(room);
+        larger.extend_from_slice(&self.copied);
+        pool.give(std::mem::replace(&mut self.copied, larger));
     }
 
     /// Appends a payload without copying it: the outbox holds it until it is sent.
@@ -309,7 +354,7 @@ mod tests {
         outbox.recycle(&mut pool);
         assert_eq!(outbox.copied.capacity(), 0);
         assert!(outbox.shared.is_none());
-        assert_eq!((pool.free.len(), pool.bytes), (1, BUFFER_BYTES_MIN));
+        assert_eq!((pool.small.len(), pool.bytes), (1, BUFFER_BYTES_MIN));
         assert_eq!(pool.take().capacity(), BUFFER_BYTES_MIN);
         assert_eq!(pool.bytes, 0);
     }
@@ -319,7 +364,7 @@ mod tests {
         let mut pool = BufferPool::new();
         pool.give(Vec::new());
         pool.give(Vec::with_capacity(BUFFER_BYTES_MAX + 1));
-        assert_eq!((pool.free.len(), pool.bytes), (0, 0));
+        assert_eq!((pool.small.len(), pool.large.len(), pool.bytes), (0, 0, 0));
         for _ in 0..2 * POOL_BYTES_MAX / BUFFER_BYTES_MAX {
             pool.give(Vec::with_capacity(BUFFER_BYTES_MAX));
         }
@@ -396,7 +441,8 @@ mod tests {
                     Step::Copy(n) => {
                         let bytes = bytes(n);
                         model.extend(&bytes);
-                        outbox.buffer(&mut pool).extend(bytes);
+                        outbox.buffer_for(n, &mut pool).extend(bytes);
+                        prop_assert!(pool.bytes <= POOL_BYTES_MAX);
                     }
                     Step::Share(n) => {
                         let bytes = bytes(n);
