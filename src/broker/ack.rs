@@ -118,7 +118,7 @@ impl Broker {
         let packet_id = ack.packet_id;
         let client = &mut self.clients[key];
         log::debug!("Received PUBREL from {} (Mid: {packet_id})", client.name());
-        let received = client.session.received.remove(&packet_id); // [MQTT-4.3.3-12]
+        let received = client.session.received.remove(packet_id); // [MQTT-4.3.3-12]
         if let (Some(link), true) = (&mut client.link, received.is_some()) {
             // Below 0 it would go where an earlier connection brought the message (4.9).
             link.unreleased = link.unreleased.saturating_sub(1);

@@ -477,10 +477,7 @@ impl Broker {
         let Client { session, link } = &mut self.clients[key];
         session.expiry = agreed.expiry;
         session.will = will; // [MQTT-3.1.2-7]
-        session
-            .received
-            .values_mut()
-            .for_each(|received| received.repeats = 0);
+        session.received.begin_connection();
         let link = link.as_mut().expect("CONNECT came on a link");
         link.version = Some(connect.version);
         link.password = Password::NotAsked;

@@ -476,21 +476,22 @@ pub fn enqueue(
 ) {
     if !queue_accepts(session, &delivery, config) {
         if session
-            .earliest_expiry
+            .queue
+            .earliest_expiry()
             .is_some_and(|earliest| earliest <= now)
         {
-            session.drop_expired(now);
+            session.queue.drop_expired(now);
         }
         if !queue_accepts(session, &delivery, config) {
             return drop_publication(session, output);
         }
     }
     session.is_dropping = false;
-    session.enqueue(delivery);
+    session.queue.push(delivery);
 }
 
 fn queue_accepts(session: &Session, delivery: &Delivery, config: &Config) -> bool {
-    let bytes = session.queued_bytes + delivery.message.payload().len();
+    let bytes = session.queue.payload_bytes() + delivery.message.payload().len();
     config
         .max_queued_messages
         .is_none_or(|max| session.queue.len() < max.get())
@@ -522,7 +523,7 @@ pub fn pump_queue(
         if next.qos != QoS::AtMostOnce && !has_room(session, link, next, config) {
             return;
         }
-        let Some(delivery) = session.dequeue() else {
+        let Some(delivery) = session.queue.pop() else {
             return;
         };
         send_delivery(session, link, delivery, output, now);

@@ -52,11 +52,16 @@ impl Exchange {
     }
 }
 
-/// The unfinished exchanges of one session.
+/// The unfinished exchanges of one session; little more than a pointer until there is one.
 #[derive(Debug)]
 pub struct Inflight {
-    exchanges: HashMap<PacketId, Exchange, foldhash::fast::RandomState>,
+    exchanges: Option<Box<Exchanges>>,
     next: PacketId,
+}
+
+#[derive(Debug, Default)]
+struct Exchanges {
+    by_id: HashMap<PacketId, Exchange, foldhash::fast::RandomState>,
     sequence: u64,
     payload_bytes: usize,
 }
@@ -64,10 +69,8 @@ pub struct Inflight {
 impl Default for Inflight {
     fn default() -> Inflight {
         Inflight {
-            exchanges: HashMap::default(),
+            exchanges: None,
             next: PacketId::FIRST,
-            sequence: 0,
-            payload_bytes: 0,
         }
     }
 }
@@ -75,17 +78,17 @@ impl Default for Inflight {
 impl Inflight {
     /// How many exchanges are unfinished.
     pub fn len(&self) -> usize {
-        self.exchanges.len()
+        self.exchanges.as_ref().map_or(0, |it| it.by_id.len())
     }
 
     /// Whether all are finished.
     pub fn is_empty(&self) -> bool {
-        self.exchanges.is_empty()
+        self.len() == 0
     }
 
     /// Payload bytes in flight, counted until the exchange is finished.
     pub fn payload_bytes(&self) -> usize {
-        self.payload_bytes
+        self.exchanges.as_ref().map_or(0, |it| it.payload_bytes)
     }
 
     /// How many exchanges there may be: one fewer than Packet Identifiers, so that a free one is always found.
@@ -97,35 +100,35 @@ impl Inflight {
     /// When there are [`Inflight::MAX`] already: the caller looks first.
     pub fn begin(&mut self, delivery: Delivery) -> PacketId {
         assert!(self.len() < Inflight::MAX, "the caller keeps to the bound");
-        while self.exchanges.contains_key(&self.next) {
+        let exchanges = self.exchanges.get_or_insert_default();
+        while exchanges.by_id.contains_key(&self.next) {
             self.next = self.next.next();
         }
         let packet_id = self.next;
         self.next = packet_id.next();
-        self.sequence += 1;
+        exchanges.sequence += 1;
         let payload_bytes = delivery.message.payload().len();
-        self.payload_bytes += payload_bytes;
+        exchanges.payload_bytes += payload_bytes;
         let exchange = Exchange {
-            sequence: self.sequence,
+            sequence: exchanges.sequence,
             qos: delivery.qos,
             payload_bytes,
             takes_place: true,
             delivery: Some(delivery),
         };
-        self.exchanges.insert(packet_id, exchange);
+        exchanges.by_id.insert(packet_id, exchange);
         packet_id
     }
 
     /// A new connection: none of the exchanges takes a place in its window yet.
     pub fn begin_connection(&mut self) {
-        self.exchanges
-            .values_mut()
-            .for_each(|exchange| exchange.takes_place = false);
+        let all = self.exchanges.iter_mut().flat_map(|it| it.by_id.values_mut());
+        all.for_each(|exchange| exchange.takes_place = false);
     }
 
     /// The PUBLISH under `packet_id` is sent again.
     pub fn take_place(&mut self, packet_id: PacketId) {
-        if let Some(exchange) = self.exchanges.get_mut(&packet_id) {
+        if let Some(exchange) = self.get_mut(packet_id) {
             exchange.takes_place = true;
         }
     }
@@ -137,19 +140,21 @@ impl Inflight {
 
     /// The unfinished exchange under `packet_id`.
     pub fn get_mut(&mut self, packet_id: PacketId) -> Option<&mut Exchange> {
-        self.exchanges.get_mut(&packet_id)
+        self.exchanges.as_mut()?.by_id.get_mut(&packet_id)
     }
 
     /// Finishes the exchange under `packet_id`.
     pub fn finish(&mut self, packet_id: PacketId) -> Option<Exchange> {
-        let exchange = self.exchanges.remove(&packet_id)?;
-        self.payload_bytes -= exchange.payload_bytes;
+        let exchanges = self.exchanges.as_mut()?;
+        let exchange = exchanges.by_id.remove(&packet_id)?;
+        exchanges.payload_bytes -= exchange.payload_bytes;
         Some(exchange)
     }
 
     /// The unfinished exchanges in the order of first sending [MQTT-4.6.0-1].
     pub fn in_order(&self) -> Vec<PacketId> {
-        let mut ordered: Vec<_> = self.exchanges.iter().collect();
+        let all = self.exchanges.iter().flat_map(|it| &it.by_id);
+        let mut ordered: Vec<_> = all.collect();
         ordered.sort_unstable_by_key(|(_, exchange)| exchange.sequence);
         ordered
             .into_iter()
@@ -157,9 +162,12 @@ impl Inflight {
             .collect()
     }
 
-    /// Gives memory back that a session without a connection does not need.
+    /// Gives memory back that a session without a connection does not need. Without an exchange there is no order to keep.
     pub fn shrink(&mut self) {
-        self.exchanges.shrink_to_fit();
+        match &mut self.exchanges {
+            Some(exchanges) if !exchanges.by_id.is_empty() => exchanges.by_id.shrink_to_fit(),
+            _ => self.exchanges = None,
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod levels;
 pub mod message;
 mod principal;
 mod publish;
+mod queue;
 mod reload;
 mod replay;
 mod retain;
@@ -470,12 +471,7 @@ impl Broker {
                 named += 1;
                 assert_eq!(self.clients.find(&session.client_id), Some(key));
             }
-            let queued: usize = session
-                .queue
-                .iter()
-                .map(|delivery| delivery.message.payload().len())
-                .sum();
-            assert_eq!(session.queued_bytes, queued);
+            session.queue.check_invariants();
             subscribed += session.subscriptions.len();
             for &place in &session.subscriptions {
                 assert!(self.subscriptions.get(place, key.0).is_some());

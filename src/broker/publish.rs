@@ -7,7 +7,6 @@ use super::client::{ClientKey, Clients, Link};
 use super::deliver::{Wanted, deliver, identifiers_of};
 use super::message::Publication;
 use super::replay::catch_up;
-use super::session::Received;
 use super::subscriptions::{Groups, Subscription, SubscriptionKey};
 use super::timers::Time;
 use super::{Broker, Fault};
@@ -181,7 +180,7 @@ impl Broker {
         let may_hold_one_more = self.may_hold_one_more(key);
         let client = &mut self.clients[key];
         let session = &mut client.session;
-        match session.received.get_mut(&packet_id) {
+        match session.received.get_mut(packet_id) {
             Some(received) => {
                 if received.repeats == REPEATS_MAX {
                     return Err(Fault::protocol("PUBLISH repeated without end"));
@@ -225,13 +224,7 @@ impl Broker {
             }
             None => {
                 let message = Rc::clone(publication.stored(&self.output.tally));
-                session.received.insert(
-                    packet_id,
-                    Received {
-                        message,
-                        repeats: 0,
-                    },
-                );
+                session.received.insert(packet_id, message);
                 if let Some(link) = &mut client.link {
                     link.unreleased += 1;
                 }

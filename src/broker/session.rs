@@ -2,18 +2,18 @@
 //!
 //! 1. A message is in at most one of `inflight` and `queue`, and everything in `queue` was published after everything in
 //!    `inflight` [MQTT-4.6.0-6].
-//! 2. `queued_bytes` is the sum of the payloads in `queue`.
 
-use super::inflight::{Delivery, Inflight};
+use super::inflight::Inflight;
 use super::message::Message;
 use super::principal::Principal;
+use super::queue::Queue;
 use super::replay::Replay;
 use super::subscriptions::SubscriptionKey;
 use super::timers::{Time, TimerKey};
 use super::will::Will;
 use crate::mqtt::PacketId;
 use hashbrown::HashMap;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -71,6 +71,51 @@ pub struct Received {
     pub repeats: u8,
 }
 
+/// The QoS 2 messages of one sender that are not released, by Packet Identifier; a pointer until there is one.
+#[derive(Debug, Default)]
+pub struct Unreleased(Option<Box<HashMap<PacketId, Received, foldhash::fast::RandomState>>>);
+
+impl Unreleased {
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |received| received.len())
+    }
+
+    /// The one under `packet_id`.
+    pub fn get_mut(&mut self, packet_id: PacketId) -> Option<&mut Received> {
+        self.0.as_mut()?.get_mut(&packet_id)
+    }
+
+    /// Keeps `message` under `packet_id`, which names no other.
+    pub fn insert(&mut self, packet_id: PacketId, message: Rc<Message>) {
+        let received = Received {
+            message,
+            repeats: 0,
+        };
+        self.0
+            .get_or_insert_default()
+            .insert(packet_id, received);
+    }
+
+    /// Takes out the one under `packet_id`.
+    pub fn remove(&mut self, packet_id: PacketId) -> Option<Received> {
+        self.0.as_mut()?.remove(&packet_id)
+    }
+
+    /// A new connection: none of them was repeated on it.
+    pub fn begin_connection(&mut self) {
+        let all = self.0.iter_mut().flat_map(|received| received.values_mut());
+        all.for_each(|received| received.repeats = 0);
+    }
+
+    fn shrink(&mut self) {
+        match &mut self.0 {
+            Some(received) if !received.is_empty() => received.shrink_to_fit(),
+            _ => self.0 = None,
+        }
+    }
+}
+
 /// What the server keeps for a client.
 #[derive(Debug)]
 pub struct Session {
@@ -86,13 +131,9 @@ pub struct Session {
     /// also where a shared subscription brought them [MQTT-4.8.2-4], [MQTT-4.8.2-5].
     pub inflight: Inflight,
     /// Messages that wait for a place in the window, or for the client to come back.
-    pub queue: VecDeque<Delivery>,
-    /// Payload bytes in `queue`.
-    pub queued_bytes: usize,
-    /// When the first message in `queue` expires, or earlier.
-    pub earliest_expiry: Option<Time>,
+    pub queue: Queue,
     /// QoS 2 messages received and not released.
-    pub received: HashMap<PacketId, Received, foldhash::fast::RandomState>,
+    pub received: Unreleased,
     /// Retained messages that are still to be sent for subscriptions just made.
     pub replay: Option<Box<Replay>>,
     /// The Will Message; it may outlive the Network Connection by the Will Delay Interval.
@@ -116,10 +157,8 @@ impl Session {
             expiry: SessionExpiry::WithConnection,
             subscriptions: BTreeSet::new(),
             inflight: Inflight::default(),
-            queue: VecDeque::new(),
-            queued_bytes: 0,
-            earliest_expiry: None,
-            received: HashMap::default(),
+            queue: Queue::default(),
+            received: Unreleased::default(),
             replay: None,
             will: None,
             will_due: None,
@@ -136,40 +175,10 @@ impl Session {
         principal.is_some_and(|principal| principal.may_read(topic))
     }
 
-    /// Puts a message at the end of the queue.
-    pub fn enqueue(&mut self, delivery: Delivery) {
-        self.queued_bytes += delivery.message.payload().len();
-        let expiries = [self.earliest_expiry, delivery.message.expires()];
-        self.earliest_expiry = expiries.into_iter().flatten().min();
-        self.queue.push_back(delivery);
-    }
-
-    /// Takes the message that waits longest.
-    pub fn dequeue(&mut self) -> Option<Delivery> {
-        let delivery = self.queue.pop_front()?;
-        self.queued_bytes -= delivery.message.payload().len();
-        Some(delivery)
-    }
-
-    /// Drops what expired while it waited [MQTT-3.3.2-5].
-    pub fn drop_expired(&mut self, now: Time) {
-        let (mut bytes, mut earliest) = (0, None);
-        self.queue.retain(|delivery| {
-            let message = &delivery.message;
-            if message.is_expired(now) {
-                return false;
-            }
-            bytes += message.payload().len();
-            earliest = [earliest, message.expires()].into_iter().flatten().min();
-            true
-        });
-        (self.queued_bytes, self.earliest_expiry) = (bytes, earliest);
-    }
-
     /// Gives memory back that a session without a connection does not need.
     pub fn shrink(&mut self) {
         self.inflight.shrink();
-        self.received.shrink_to_fit();
-        self.queue.shrink_to_fit();
+        self.received.shrink();
+        self.queue.shrink();
     }
 }

@@ -13,31 +13,39 @@
 //! 5. Entries of the same deadline leave in the order in which they came.
 //! 6. A key is answered only while its entry lives: freeing an entry changes its generation.
 
-use std::num::NonZeroU32;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::Add;
 use std::time::Duration;
 
 /// A moment: milliseconds since the broker began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Time(u64);
+///
+/// There is one fewer of them than `u64` has numbers, so that a moment that may be absent needs no more room: stored
+/// messages and sessions have several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Time(NonZeroU64);
+
+const _: () = assert!(size_of::<Option<Time>>() == 8);
 
 impl Time {
     /// The moment the broker began.
-    pub const ZERO: Time = Time(0);
+    pub const ZERO: Time = Time::from_millis(0);
 
-    /// The moment that many milliseconds after the broker began.
+    /// The last moment.
+    const MAX: Time = Time::from_millis(u64::MAX);
+
+    /// The moment that many milliseconds after the broker began, or the last one.
     pub const fn from_millis(millis: u64) -> Time {
-        Time(millis)
+        Time(NonZeroU64::MIN.saturating_add(millis))
     }
 
     /// Milliseconds since the broker began.
     pub const fn as_millis(self) -> u64 {
-        self.0
+        self.0.get() - 1
     }
 
     /// How long after `earlier` this is; zero if it is not after it.
     pub const fn saturating_sub(self, earlier: Time) -> Duration {
-        Duration::from_millis(self.0.saturating_sub(earlier.0))
+        Duration::from_millis(self.0.get().saturating_sub(earlier.0.get()))
     }
 }
 
@@ -47,10 +55,8 @@ impl Add<Duration> for Time {
     /// The moment `duration` later, rounded up to whole milliseconds so that a deadline is never early.
     fn add(self, duration: Duration) -> Time {
         let millis = duration.as_nanos().div_ceil(1_000_000);
-        Time(
-            self.0
-                .saturating_add(u64::try_from(millis).unwrap_or(u64::MAX)),
-        )
+        let millis = u64::try_from(millis).unwrap_or(u64::MAX);
+        Time(self.0.saturating_add(millis))
     }
 }
 
@@ -90,7 +96,7 @@ struct Slot {
 const EMPTY: Slot = Slot {
     first: NONE,
     last: NONE,
-    earliest: Time(u64::MAX),
+    earliest: Time::MAX,
 };
 
 /// Values that wait for their deadlines.
@@ -243,8 +249,8 @@ impl<T> Timers<T> {
 
     /// The slot in which `deadline` is kept now (invariant 1).
     fn slot_of(&self, deadline: Time) -> u16 {
-        let due = deadline.max(self.time).0;
-        let differing = (due ^ self.time.0) | (SLOTS_PER_LEVEL as u64 - 1);
+        let due = deadline.max(self.time).as_millis();
+        let differing = (due ^ self.time.as_millis()) | (SLOTS_PER_LEVEL as u64 - 1);
         let level = differing.ilog2() / DIGIT_BITS;
         let digit = due >> (level * DIGIT_BITS) & (SLOTS_PER_LEVEL as u64 - 1);
         (level << DIGIT_BITS) as u16 | digit as u16
@@ -255,7 +261,7 @@ impl<T> Timers<T> {
         let shift = u32::from(slot) / SLOTS_PER_LEVEL as u32 * DIGIT_BITS;
         let digit = u64::from(slot) % SLOTS_PER_LEVEL as u64;
         let above = u64::MAX.checked_shl(shift + DIGIT_BITS).unwrap_or(0);
-        Time(self.time.0 & above | digit << shift)
+        Time::from_millis(self.time.as_millis() & above | digit << shift)
     }
 
     /// Spreads a slot whose time has come over the levels below, in its order (invariant 5).
@@ -360,16 +366,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn drain(timers: &mut Timers<u64>, now: u64) -> Vec<u64> {
-        std::iter::from_fn(|| timers.pop_expired(Time(now))).collect()
+        std::iter::from_fn(|| timers.pop_expired(Time::from_millis(now))).collect()
     }
 
     #[test]
     fn time_rounds_up_and_saturates() {
-        assert_eq!(Time(5) + Duration::from_micros(1), Time(6));
-        assert_eq!(Time(5) + Duration::from_millis(2), Time(7));
-        assert_eq!(Time(5) + Duration::MAX, Time(u64::MAX));
-        assert_eq!(Time(5).saturating_sub(Time(2)), Duration::from_millis(3));
-        assert_eq!(Time(2).saturating_sub(Time(5)), Duration::ZERO);
+        assert_eq!(Time::from_millis(5) + Duration::from_micros(1), Time::from_millis(6));
+        assert_eq!(Time::from_millis(5) + Duration::from_millis(2), Time::from_millis(7));
+        assert_eq!(Time::from_millis(5) + Duration::MAX, Time::MAX);
+        assert_eq!(Time::from_millis(5).saturating_sub(Time::from_millis(2)), Duration::from_millis(3));
+        assert_eq!(Time::from_millis(2).saturating_sub(Time::from_millis(5)), Duration::ZERO);
     }
 
     #[test]
@@ -384,19 +390,19 @@ mod tests {
             4096,
             90_000,
             u64::from(u32::MAX) * 1000,
-            u64::MAX,
+            u64::MAX - 1,
         ] {
             for begin in [0, 1, 62, 63, 4000, 1 << 41, u64::MAX / 2] {
                 let mut timers = Timers::new();
-                assert_eq!(timers.pop_expired(Time(begin)), None);
-                timers.insert(Time(deadline), deadline);
-                assert_eq!(timers.next_deadline(), Some(Time(deadline)));
+                assert_eq!(timers.pop_expired(Time::from_millis(begin)), None);
+                timers.insert(Time::from_millis(deadline), deadline);
+                assert_eq!(timers.next_deadline(), Some(Time::from_millis(deadline)));
                 if deadline > begin {
-                    assert_eq!(timers.pop_expired(Time(deadline - 1)), None);
-                    assert_eq!(timers.next_deadline(), Some(Time(deadline)));
+                    assert_eq!(timers.pop_expired(Time::from_millis(deadline - 1)), None);
+                    assert_eq!(timers.next_deadline(), Some(Time::from_millis(deadline)));
                 }
                 assert_eq!(
-                    timers.pop_expired(Time(deadline.max(begin))),
+                    timers.pop_expired(Time::from_millis(deadline.max(begin))),
                     Some(deadline)
                 );
                 assert_eq!(timers.next_deadline(), None);
@@ -408,10 +414,10 @@ mod tests {
     #[test]
     fn stale_keys_are_none() {
         let mut timers = Timers::new();
-        let first = timers.insert(Time(10), 1);
+        let first = timers.insert(Time::from_millis(10), 1);
         assert_eq!(timers.cancel(first), Some(1));
         assert_eq!(timers.cancel(first), None);
-        let second = timers.insert(Time(10), 2);
+        let second = timers.insert(Time::from_millis(10), 2);
         assert_eq!(first.index, second.index);
         assert_eq!(timers.cancel(first), None);
         assert_eq!(drain(&mut timers, 10), [2]);
@@ -422,8 +428,8 @@ mod tests {
     #[test]
     fn a_cancelled_deadline_wakes_at_most_once() {
         let mut timers = Timers::new();
-        let early = timers.insert(Time(70_000), 1);
-        timers.insert(Time(90_000), 2);
+        let early = timers.insert(Time::from_millis(70_000), 1);
+        timers.insert(Time::from_millis(90_000), 2);
         timers.cancel(early);
         let mut wakes = 0;
         while let Some(deadline) = timers.next_deadline() {
@@ -464,7 +470,7 @@ mod tests {
                     Step::Insert(distance) => {
                         // Some deadlines lie in the past: half of the near ones.
                         let deadline = if distance < 5 { now.saturating_sub(distance) } else { now + distance };
-                        let key = timers.insert(Time(deadline), sequence);
+                        let key = timers.insert(Time::from_millis(deadline), sequence);
                         let order = (deadline.max(now), sequence);
                         model.insert(order, deadline);
                         keys.push((key, order));
@@ -480,17 +486,17 @@ mod tests {
                     Step::Advance(_) | Step::AdvanceToNext => {
                         now = match step {
                             Step::Advance(distance) => now + distance,
-                            _ => timers.next_deadline().map_or(now, |next| next.0.max(now)),
+                            _ => timers.next_deadline().map_or(now, |next| next.as_millis().max(now)),
                         };
                         let later = model.split_off(&(now + 1, 0));
                         let expected: Vec<u64> = model.keys().map(|order| order.1).collect();
                         model = later;
                         prop_assert_eq!(drain(&mut timers, now), expected);
-                        prop_assert!(timers.next_deadline().is_none_or(|next| next.0 > now));
+                        prop_assert!(timers.next_deadline().is_none_or(|next| next.as_millis() > now));
                     }
                 }
                 prop_assert_eq!(timers.len(), model.len());
-                let earliest = model.values().min().map(|deadline| Time(*deadline));
+                let earliest = model.values().min().map(|deadline| Time::from_millis(*deadline));
                 if cancelled {
                     prop_assert!(timers.next_deadline() <= earliest);
                     prop_assert_eq!(timers.next_deadline().is_some(), earliest.is_some());

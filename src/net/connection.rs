@@ -5,8 +5,9 @@
 //!
 //! Readiness is edge-triggered: the poller tells a change once, and the flags here remember it until it is used up.
 //! 1. `READABLE` is set while the socket may hold bytes, an end or an error that were not read.
-//! 2. A short read means that the socket is drained (epoll(7)), unless the end of the stream was announced with the
-//!    bytes: then nothing would tell of it again, so the connection stays readable until the end is read.
+//! 2. A short read means that the socket is drained (epoll(7)), and, where the end of the stream was announced before,
+//!    that it has ended: no more reading tells that, and the connection stays readable until it is told.
+//!    Layers read the end itself.
 //! 3. `BLOCKED` is set from a write that the kernel did not take whole until the poller says that it would take more.
 //! 4. `QUEUED` is set while the connection is on the ready list, so that it is there once.
 //! 5. After `ENDED` the socket is never read again.
@@ -253,8 +254,11 @@ impl Connection {
                 Ok(Filled::Closed)
             }
             Ok(n) => {
-                if n < room && !self.is(READ_CLOSED) {
-                    self.flags &= !READABLE;
+                if n < room {
+                    match self.is(READ_CLOSED) {
+                        true => self.flags |= ENDED,
+                        false => self.flags &= !READABLE,
+                    }
                 }
                 ring.produced(n);
                 Ok(Filled::Bytes(n))

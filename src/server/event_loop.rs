@@ -209,7 +209,9 @@ impl Server {
                     .detach(connection, Ending::SocketError(&text), now);
             }
         };
-        let needed = self.handle_packets(connection, now);
+        let Some(needed) = self.handle_packets(connection, now) else {
+            return;
+        };
         if received > 0 && needed > 0 {
             self.broker.touch(connection, now);
         }
@@ -230,8 +232,9 @@ impl Server {
             .identify(connection, peer, Identity { user_name, tls });
     }
 
-    /// Handles every whole packet in the ring of `connection`. How many bytes the packet has that is not whole yet.
-    fn handle_packets(&mut self, connection: ConnectionKey, now: Time) -> usize {
+    /// Handles every whole packet in the ring of `connection`. How many bytes the packet has that is not whole yet, or
+    /// `None` when the connection has no future.
+    fn handle_packets(&mut self, connection: ConnectionKey, now: Time) -> Option<usize> {
         while let Some(limits) = self.broker.limits(connection) {
             let ring = self.net.ring(connection);
             let bytes = ring.filled();
@@ -241,19 +244,19 @@ impl Server {
                     self.broker.handle(connection, packet, now);
                     if is_connect && self.broker.is_waiting(connection) {
                         self.net.pause(connection);
-                        return length;
+                        return Some(length);
                     }
                     ring.consume(length);
                     self.flush_urgent(now);
                 }
-                Ok(None) => return mqtt::promised_length(bytes),
+                Ok(None) => return Some(mqtt::promised_length(bytes)),
                 Err(error) => {
                     self.broker.reject(connection, error, now);
-                    return 0;
+                    return None;
                 }
             }
         }
-        0
+        None
     }
 
     fn tick(&mut self, now: Time) {

@@ -1,0 +1,108 @@
+//! Messages of one session that wait for a place in the window, or for the client to come back.
+//!
+//! 1. `payload_bytes` is the sum of the payloads that wait.
+//! 2. Nothing that waits expires before `earliest_expiry`.
+//! 3. A queue that never held anything is a pointer: most sessions never need one.
+
+use super::inflight::Delivery;
+use super::timers::Time;
+use std::collections::VecDeque;
+
+/// What waits, the oldest first.
+#[derive(Debug, Default)]
+pub struct Queue(Option<Box<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    deliveries: VecDeque<Delivery>,
+    payload_bytes: usize,
+    earliest_expiry: Option<Time>,
+}
+
+impl Queue {
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many messages wait.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.deliveries.len())
+    }
+
+    /// Their bytes of payload.
+    pub fn payload_bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |waiting| waiting.payload_bytes)
+    }
+
+    /// When the first of them expires, or earlier.
+    pub fn earliest_expiry(&self) -> Option<Time> {
+        self.0.as_ref()?.earliest_expiry
+    }
+
+    /// The message that waits longest.
+    pub fn front(&self) -> Option<&Delivery> {
+        self.0.as_ref()?.deliveries.front()
+    }
+
+    /// Puts a message at the end.
+    pub fn push(&mut self, delivery: Delivery) {
+        let waiting = self.0.get_or_insert_default();
+        waiting.payload_bytes += delivery.message.payload().len();
+        let expiries = [waiting.earliest_expiry, delivery.message.expires()];
+        waiting.earliest_expiry = expiries.into_iter().flatten().min();
+        waiting.deliveries.push_back(delivery);
+    }
+
+    /// Takes the message that waits longest.
+    pub fn pop(&mut self) -> Option<Delivery> {
+        let waiting = self.0.as_mut()?;
+        let delivery = waiting.deliveries.pop_front()?;
+        waiting.payload_bytes -= delivery.message.payload().len();
+        Some(delivery)
+    }
+
+    /// Drops what expired while it waited [MQTT-3.3.2-5].
+    pub fn drop_expired(&mut self, now: Time) {
+        let Some(waiting) = &mut self.0 else {
+            return;
+        };
+        let (mut bytes, mut earliest) = (0, None);
+        waiting.deliveries.retain(|delivery| {
+            let message = &delivery.message;
+            if message.is_expired(now) {
+                return false;
+            }
+            bytes += message.payload().len();
+            earliest = [earliest, message.expires()].into_iter().flatten().min();
+            true
+        });
+        (waiting.payload_bytes, waiting.earliest_expiry) = (bytes, earliest);
+    }
+
+    /// Gives memory back that nothing in it needs.
+    pub fn shrink(&mut self) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.deliveries.shrink_to_fit();
+        }
+        if self.is_empty() {
+            self.0 = None;
+        }
+    }
+
+    /// Walks the invariants.
+    /// # Panics
+    /// If one does not hold.
+    pub fn check_invariants(&self) {
+        let deliveries = self.0.iter().flat_map(|waiting| &waiting.deliveries);
+        let (mut bytes, earliest) = (0, self.earliest_expiry());
+        for delivery in deliveries {
+            bytes += delivery.message.payload().len();
+            let expires = delivery.message.expires();
+            assert!(expires.is_none_or(|expires| earliest.is_some_and(|it| it <= expires)));
+        }
+        assert_eq!(self.payload_bytes(), bytes);
+    }
+}
