@@ -106,9 +106,6 @@ impl Broker {
             if exchange.is_some_and(|exchange| exchange.takes_place()) {
                 link.window_used -= 1;
             }
-            if !link.unsent.is_empty() {
-                link.unsent.retain(|&unsent| unsent != packet_id);
-            }
         }
         self.pump(key, now);
     }

@@ -10,7 +10,7 @@ use super::session::Session;
 use super::timers::{Time, TimerKey};
 use crate::auth::password::PasswordHash;
 use crate::buffer::{ConnectionKey, Outbox, PeerAddress};
-use crate::mqtt::{PacketId, ProtocolVersion};
+use crate::mqtt::ProtocolVersion;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashTable};
 use slab::Slab;
@@ -117,8 +117,6 @@ pub struct Link {
     pub window_used: u16,
     /// How many QoS 2 messages came on this connection and were not released: what counts for our Receive Maximum (4.9).
     pub unreleased: u16,
-    /// Exchanges of an earlier connection that were not sent again yet, since they exceed the window; the next one last.
-    pub unsent: Vec<PacketId>,
     /// Topic Aliases of both directions, once one is used.
     pub aliases: Option<Box<Aliases>>,
     /// How many Topic Aliases the client allows us.
@@ -151,7 +149,6 @@ impl Link {
             window: 0,
             window_used: 0,
             unreleased: 0,
-            unsent: Vec::new(),
             aliases: None,
             alias_maximum: 0,
         }
@@ -352,9 +349,9 @@ impl Clients {
     }
 
     /// Gives the session in `key` its name, which nobody else has.
-    pub fn name(&mut self, key: ClientKey, client_id: &str) {
+    pub fn name(&mut self, key: ClientKey, client_id: &Rc<str>) {
         debug_assert!(self.find(client_id).is_none() && !client_id.is_empty());
-        self[key].session.client_id = client_id.into();
+        self[key].session.client_id = Rc::clone(client_id);
         let (hasher, slots) = (&self.hasher, &self.slots);
         self.names
             .insert_unique(hasher.hash_one(client_id), key, |key| {

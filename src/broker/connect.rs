@@ -241,7 +241,7 @@ impl Broker {
             .as_ref()
             .map(|link| link.peer.listener);
         let index = index.expect("CONNECT came on a link");
-        let (authority, client_id) = (&self.authority, client_id.to_owned());
+        let (authority, client_id) = (&self.authority, Rc::from(client_id));
         let principal = Principal::new(authority, &client_id, user_name, proof, index);
         match self.clients.find(&client_id) {
             Some(old) => {
@@ -369,7 +369,7 @@ impl Broker {
     fn find_session(
         &mut self,
         key: ClientKey,
-        client_id: &str,
+        client_id: &Rc<str>,
         clean_start: bool,
         now: Time,
     ) -> (ClientKey, bool) {

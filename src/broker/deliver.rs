@@ -301,9 +301,7 @@ impl Copy<'_> {
         if !fits(link, packet_bytes) {
             return false;
         }
-        let buffer = link
-            .outbox
-            .buffer_for(encoded.len(), &mut output.buffers);
+        let buffer = link.outbox.buffer_for(encoded.len(), &mut output.buffers);
         let start = buffer.len();
         buffer.extend_from_slice(encoded);
         if let Some(packet_id) = self.packet_id {
@@ -450,7 +448,7 @@ fn backlog_is_full(link: &Link, config: &Config) -> bool {
 /// Whether the client's window has a place for `delivery` [MQTT-3.3.4-9], and so have `max_inflight_messages` and
 /// `max_inflight_bytes`. These count every unfinished exchange; the window counts what this connection sent (4.9).
 fn has_room(session: &Session, link: &Link, delivery: &Delivery, config: &Config) -> bool {
-    if !link.unsent.is_empty() || link.window_used >= link.window {
+    if session.inflight.has_unsent() || link.window_used >= link.window {
         // [MQTT-4.9.0-2]
         return false;
     }
@@ -516,8 +514,10 @@ pub fn pump_queue(
     config: &Config,
     now: Time,
 ) {
-    if !link.unsent.is_empty() {
-        resend(session, link, output, now);
+    while link.window_used < link.window
+        && let Some(packet_id) = session.inflight.take_unsent()
+    {
+        resend(session, link, packet_id, output, now);
     }
     while let Some(next) = session.queue.front() {
         if next.qos != QoS::AtMostOnce && !has_room(session, link, next, config) {
@@ -584,55 +584,57 @@ pub fn send_delivery(
 /// which no window holds back [MQTT-3.3.4-10], in the order of first sending [MQTT-4.4.0-1], [MQTT-4.6.0-1].
 pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
     session.inflight.begin_connection();
+    let mut unsent = Vec::new();
     for packet_id in session.inflight.in_order() {
         match session.inflight.get_mut(packet_id) {
             Some(exchange) if exchange.delivery.is_none() => {
                 // [MQTT-4.3.3-5]
                 super::ack::send_pubrel(&session.client_id, link, output, packet_id);
             }
-            _ => {
-                link.unsent.push(packet_id);
-                resend(session, link, output, now);
+            _ if link.window_used < link.window => {
+                resend(session, link, packet_id, output, now);
             }
+            _ => unsent.push(packet_id),
         }
     }
-    link.unsent.reverse();
+    session.inflight.set_unsent(unsent);
 }
 
-/// Sends again what was not acknowledged on an earlier connection, expired or not [MQTT-4.3.3-7], as far as the window
-/// of this one allows. What is too large for the client now is finished.
-fn resend(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
-    while link.window_used < link.window {
-        let Some(packet_id) = link.unsent.pop() else {
-            return;
-        };
-        let exchange = session.inflight.get_mut(packet_id);
-        let Some(delivery) = exchange.and_then(|exchange| exchange.delivery.clone()) else {
-            continue;
-        };
-        let copy = Copy {
-            qos: delivery.qos,
-            retain: delivery.retain,
-            packet_id: Some(packet_id),
-            identifiers: &delivery.identifiers,
-        };
-        if !session.may_read(delivery.message.topic()) {
-            session.inflight.finish(packet_id);
-            output.statistics.publish_dropped += 1;
-            continue;
-        }
-        session.inflight.take_place(packet_id);
-        let mut publication = Publication::of(&delivery.message);
-        if !copy.encode_alone(
-            &mut publication,
-            &session.client_id,
-            true, // [MQTT-3.3.1-1]
-            link,
-            output,
-            now,
-        ) {
-            session.inflight.finish(packet_id);
-            output.statistics.publish_dropped += 1;
-        }
+/// Sends again what was not acknowledged on an earlier connection, expired or not [MQTT-4.3.3-7]. What is too large for the
+/// client now is finished.
+fn resend(
+    session: &mut Session,
+    link: &mut Link,
+    packet_id: PacketId,
+    output: &mut Output,
+    now: Time,
+) {
+    let exchange = session.inflight.get_mut(packet_id);
+    let Some(delivery) = exchange.and_then(|exchange| exchange.delivery.clone()) else {
+        return;
+    };
+    let copy = Copy {
+        qos: delivery.qos,
+        retain: delivery.retain,
+        packet_id: Some(packet_id),
+        identifiers: &delivery.identifiers,
+    };
+    if !session.may_read(delivery.message.topic()) {
+        session.inflight.finish(packet_id);
+        output.statistics.publish_dropped += 1;
+        return;
+    }
+    session.inflight.take_place(packet_id);
+    let mut publication = Publication::of(&delivery.message);
+    if !copy.encode_alone(
+        &mut publication,
+        &session.client_id,
+        true, // [MQTT-3.3.1-1]
+        link,
+        output,
+        now,
+    ) {
+        session.inflight.finish(packet_id);
+        output.statistics.publish_dropped += 1;
     }
 }

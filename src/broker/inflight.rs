@@ -64,6 +64,8 @@ struct Exchanges {
     by_id: HashMap<PacketId, Exchange, foldhash::fast::RandomState>,
     sequence: u64,
     payload_bytes: usize,
+    /// Those of an earlier connection that were not sent again yet, since they exceed the window; the next one last.
+    unsent: Vec<PacketId>,
 }
 
 impl Default for Inflight {
@@ -122,8 +124,33 @@ impl Inflight {
 
     /// A new connection: none of the exchanges takes a place in its window yet.
     pub fn begin_connection(&mut self) {
-        let all = self.exchanges.iter_mut().flat_map(|it| it.by_id.values_mut());
+        let Some(exchanges) = &mut self.exchanges else {
+            return;
+        };
+        exchanges.unsent.clear();
+        let all = exchanges.by_id.values_mut();
         all.for_each(|exchange| exchange.takes_place = false);
+    }
+
+    /// Whether exchanges of an earlier connection wait to be sent again.
+    #[inline]
+    pub fn has_unsent(&self) -> bool {
+        self.exchanges
+            .as_ref()
+            .is_some_and(|it| !it.unsent.is_empty())
+    }
+
+    /// These are to be sent again, in this order, as the window allows.
+    pub fn set_unsent(&mut self, mut packet_ids: Vec<PacketId>) {
+        if let Some(exchanges) = &mut self.exchanges {
+            packet_ids.reverse();
+            exchanges.unsent = packet_ids;
+        }
+    }
+
+    /// The next one to be sent again, which waits no longer.
+    pub fn take_unsent(&mut self) -> Option<PacketId> {
+        self.exchanges.as_mut()?.unsent.pop()
     }
 
     /// The PUBLISH under `packet_id` is sent again.
@@ -148,6 +175,9 @@ impl Inflight {
         let exchanges = self.exchanges.as_mut()?;
         let exchange = exchanges.by_id.remove(&packet_id)?;
         exchanges.payload_bytes -= exchange.payload_bytes;
+        if !exchanges.unsent.is_empty() {
+            exchanges.unsent.retain(|&unsent| unsent != packet_id);
+        }
         Some(exchange)
     }
 

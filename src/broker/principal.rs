@@ -82,7 +82,7 @@ pub enum Claim {
 pub struct Principal {
     authority: Rc<Authority>,
     /// The Client Identifier.
-    pub client_id: Box<str>,
+    pub client_id: Rc<str>,
     /// The User Name, of CONNECT or of the certificate.
     pub user_name: Option<Box<str>>,
     /// How the name was proven.
@@ -99,14 +99,14 @@ impl Principal {
     /// Who has just proven to be `user_name`, or nobody in particular.
     pub fn new(
         authority: &Rc<Authority>,
-        client_id: &str,
+        client_id: &Rc<str>,
         user_name: Option<Box<str>>,
         proof: Proof,
         listener: usize,
     ) -> Principal {
         let principal = Principal {
             authority: Rc::clone(authority),
-            client_id: client_id.into(),
+            client_id: Rc::clone(client_id),
             user_name,
             proof,
             listener,

@@ -29,7 +29,9 @@ impl Queue {
     /// How many messages wait.
     #[inline]
     pub fn len(&self) -> usize {
-        self.0.as_ref().map_or(0, |waiting| waiting.deliveries.len())
+        self.0
+            .as_ref()
+            .map_or(0, |waiting| waiting.deliveries.len())
     }
 
     /// Their bytes of payload.

@@ -92,9 +92,7 @@ impl Unreleased {
             message,
             repeats: 0,
         };
-        self.0
-            .get_or_insert_default()
-            .insert(packet_id, received);
+        self.0.get_or_insert_default().insert(packet_id, received);
     }
 
     /// Takes out the one under `packet_id`.
@@ -120,7 +118,7 @@ impl Unreleased {
 #[derive(Debug)]
 pub struct Session {
     /// The Client Identifier; empty before CONNECT.
-    pub client_id: Box<str>,
+    pub client_id: Rc<str>,
     /// Who the last CONNECT came from; `None` before CONNECT.
     pub principal: Option<Rc<Principal>>,
     /// When the session ends after the Network Connection has.
@@ -152,7 +150,7 @@ impl Session {
     /// A session that has no name yet.
     pub fn new() -> Session {
         Session {
-            client_id: Box::default(),
+            client_id: Rc::default(),
             principal: None,
             expiry: SessionExpiry::WithConnection,
             subscriptions: BTreeSet::new(),

@@ -371,11 +371,23 @@ mod tests {
 
     #[test]
     fn time_rounds_up_and_saturates() {
-        assert_eq!(Time::from_millis(5) + Duration::from_micros(1), Time::from_millis(6));
-        assert_eq!(Time::from_millis(5) + Duration::from_millis(2), Time::from_millis(7));
+        assert_eq!(
+            Time::from_millis(5) + Duration::from_micros(1),
+            Time::from_millis(6)
+        );
+        assert_eq!(
+            Time::from_millis(5) + Duration::from_millis(2),
+            Time::from_millis(7)
+        );
         assert_eq!(Time::from_millis(5) + Duration::MAX, Time::MAX);
-        assert_eq!(Time::from_millis(5).saturating_sub(Time::from_millis(2)), Duration::from_millis(3));
-        assert_eq!(Time::from_millis(2).saturating_sub(Time::from_millis(5)), Duration::ZERO);
+        assert_eq!(
+            Time::from_millis(5).saturating_sub(Time::from_millis(2)),
+            Duration::from_millis(3)
+        );
+        assert_eq!(
+            Time::from_millis(2).saturating_sub(Time::from_millis(5)),
+            Duration::ZERO
+        );
     }
 
     #[test]
