@@ -47,6 +47,9 @@ impl Run {
         }
         arguments.extend(self.overrides.verbose.then(|| "-v".into()));
         arguments.extend(self.overrides.quiet.then(|| "-q".into()));
+        if let Some(core) = self.overrides.cpu {
+            arguments.extend(["--cpu".into(), core.to_string().into()]);
+        }
         if let Some(file) = &self.overrides.tls_keylog {
             arguments.extend(["--tls-keylog".into(), file.into()]);
         }
@@ -163,6 +166,12 @@ fn options() -> Options {
         "read the configuration from FILE",
         "FILE",
     );
+    options.optmulti(
+        "",
+        "cpu",
+        "run the loop on core N, and helper threads on the others, whatever the configuration file says",
+        "N",
+    );
     options.optflagmulti(
         "d",
         "daemon",
@@ -201,7 +210,7 @@ fn options() -> Options {
 }
 
 fn usage() -> String {
-    let brief = "Usage: midge [-c FILE] [-d] [-p PORT]... [-q | -v] [--test-config] [--tls-keylog FILE]\n\
+    let brief = "Usage: midge [-c FILE] [--cpu N] [-d] [-p PORT]... [-q | -v] [--test-config] [--tls-keylog FILE]\n\
                  Without a configuration file, only programs on this machine can connect, on port 1883.\n\n\
                  Other commands, each with its own --help:\n    \
                  midge pub      publish messages\n    \
@@ -252,6 +261,11 @@ fn request(arguments: &[OsString]) -> Result<Request, UsageError> {
             verbose: matches.opt_present("verbose"),
             quiet: matches.opt_present("quiet"),
             tls_keylog: matches.opt_strs("tls-keylog").pop().map(PathBuf::from),
+            cpu: matches
+                .opt_strs("cpu")
+                .pop()
+                .map(|core| self::core(&core))
+                .transpose()?,
         },
     }))
 }
@@ -263,6 +277,14 @@ fn port(text: &str) -> Result<u16, UsageError> {
         .ok_or_else(|| bad_value(format!("Error: Invalid port specified ({text}).")))
 }
 
+fn core(text: &str) -> Result<u32, UsageError> {
+    text.parse().map_err(|_| {
+        bad_value(format!(
+            "Error: Invalid core specified ({text}): cores are numbered from 0."
+        ))
+    })
+}
+
 fn usage_error(fail: Fail) -> UsageError {
     match fail {
         Fail::ArgumentMissing(name) => bad_value(match name.as_str() {
@@ -270,6 +292,7 @@ fn usage_error(fail: Fail) -> UsageError {
                 "Error: -c argument given, but no config file specified.".to_owned()
             }
             "p" | "port" => "Error: -p argument given, but no port specified.".to_owned(),
+            "cpu" => "Error: --cpu argument given, but no core specified.".to_owned(),
             "tls-keylog" => "Error: --tls-keylog argument given, but no file specified.".to_owned(),
             name => format!(
                 "Error: {} argument given, but no value specified.",
@@ -432,6 +455,16 @@ mod tests {
                 false,
             ),
             (&["-p", "x"], "Error: Invalid port specified (x).", false),
+            (
+                &["--cpu"],
+                "Error: --cpu argument given, but no core specified.",
+                false,
+            ),
+            (
+                &["--cpu", "-1"],
+                "Error: Invalid core specified (-1): cores are numbered from 0.",
+                false,
+            ),
             (&["--verbose=1"], "Error: --verbose takes no value.", false),
             (
                 &["-c", "a", "-c", "b"],
@@ -459,6 +492,7 @@ mod tests {
                 verbose: true,
                 quiet: true,
                 tls_keylog: Some("k e y".into()),
+                cpu: Some(3),
             },
             ..Run::default()
         };
@@ -470,6 +504,7 @@ mod tests {
         let usage = usage();
         for option in [
             "-c, --config-file FILE",
+            "--cpu N",
             "-d, --daemon",
             "-h, --help",
             "-p, --port PORT",

@@ -104,6 +104,8 @@ impl Builder {
             memory_limit: None,
             retain_expiry_interval: None,
             set_tcp_nodelay: None,
+            cpu_affinity: None,
+            busy_poll: Duration::ZERO,
             sys_interval: Some(Duration::from_secs(10)),
             connection_messages: true,
             log: Log::default(),
@@ -449,6 +451,8 @@ impl Builder {
                 config.retain_expiry_interval =
                     Some(Duration::from_secs(60 * within::<u64>(number)));
             }
+            "cpu_affinity" => config.cpu_affinity = Some(within(number)),
+            "busy_poll_us" => config.busy_poll = Duration::from_micros(within(number)),
             "sys_interval" => {
                 let interval = Duration::from_secs(within(number));
                 config.sys_interval = Some(interval).filter(|interval| !interval.is_zero());
@@ -502,6 +506,9 @@ impl Builder {
                 place,
                 problem: Problem::NoListener { protocol },
             });
+        }
+        if let Some(core) = self.config.overrides.cpu {
+            self.config.cpu_affinity = Some(core);
         }
         if local_only {
             for draft in local_listeners(&self.config.overrides.ports) {

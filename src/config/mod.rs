@@ -104,6 +104,10 @@ pub struct Config {
     pub retain_expiry_interval: Option<Duration>,
     /// `set_tcp_nodelay`; `None` is not said, and the broker chooses.
     pub set_tcp_nodelay: Option<bool>,
+    /// `cpu_affinity`, or `--cpu`: the core that the loop runs on; `None` is any.
+    pub cpu_affinity: Option<u32>,
+    /// `busy_poll_us`: how long the loop looks for events before it sleeps.
+    pub busy_poll: Duration,
     /// `sys_interval`: how often the $SYS topics are published; `None` is never.
     pub sys_interval: Option<Duration>,
 
@@ -416,6 +420,8 @@ pub struct Overrides {
     pub quiet: bool,
     /// `--tls-keylog`: where the secrets of TLS connections are written to, for debugging.
     pub tls_keylog: Option<PathBuf>,
+    /// `--cpu`: the core that the loop runs on, whatever the file says.
+    pub cpu: Option<u32>,
 }
 
 impl Config {

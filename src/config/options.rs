@@ -124,6 +124,8 @@ pub struct Row {
     pub repeat: Repeat,
     /// Whether the option is an error before the first `listener`, instead of making the default listener.
     pub listener_first: bool,
+    /// Whether Mosquitto does not have it.
+    pub own: bool,
     /// What to use instead, where the option is deprecated.
     pub instead: Option<&'static str>,
     /// A value to show where there is no default; empty where there is one.
@@ -157,6 +159,7 @@ impl Row {
             standing: Standing::NoEffect,
             repeat,
             listener_first: false,
+            own: false,
             instead: None,
             example: "",
             help,
@@ -221,6 +224,11 @@ impl Row {
 
     const fn listener_first(mut self) -> Row {
         self.listener_first = true;
+        self
+    }
+
+    const fn own(mut self) -> Row {
+        self.own = true;
         self
     }
 
@@ -653,6 +661,14 @@ pub const TABLE: &[Row] = &[
     Row::new("set_tcp_nodelay", Global, FLAG, "", "whether TCP_NODELAY is set; without it, the broker chooses")
         .example("true").in_force()
         .details("Without it, it is set: a packet is not held back for others to join it."),
+    Row::new("cpu_affinity", Global, int(0, 1023), "", "the core that the broker's loop runs on, as '--cpu' says too")
+        .example("0").own().in_force()
+        .details("What may take long, such as comparing passwords, is done by other threads, which keep to the other \
+                  cores. Together with 'busy_poll_us', give the loop a core that nothing else runs on."),
+    Row::new("busy_poll_us", Global, int(0, 1_000_000), "0", "how long to look for packets before going to sleep")
+        .unit("microseconds").own().in_force()
+        .details("Being woken takes longer than passing a message on. A broker that looks again and again for so long \
+                  after the last packet answers sooner, and keeps its core busy meanwhile. 0 sleeps at once."),
     Row::new("sys_interval", Global, int(0, 65535), "10", "how often $SYS is published; 0 is never")
         .unit("seconds").in_force()
         .details("These are the topics below $SYS/broker/ that tell of connections, messages and bytes."),

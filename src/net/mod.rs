@@ -328,6 +328,11 @@ impl Net {
         Ok(())
     }
 
+    /// Whether the last poll brought any.
+    pub fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     fn poll_timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
         let accepts = !self.accepting.is_empty();
         if !self.ready.is_empty()

@@ -4,10 +4,11 @@
 //!    turn, so that nobody starves.
 //! 2. A client gets one vectored write a turn for all that the turn produced; one whose outbox grows past a bound within
 //!    the turn gets it early, and then another.
-//! 3. The poller's timeout is the next deadline of the broker. Without one, and with nothing to do, it sleeps for ever.
+//! 3. The poller's timeout is the next deadline of the broker. Without one, and with nothing to do, it sleeps for ever;
+//!    with `busy_poll_us` it first looks for events so long without sleeping.
 
 use std::io::{self, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
@@ -49,7 +50,7 @@ impl Server {
 
     /// One turn. `false` when a signal asked for the end.
     fn turn(&mut self) -> io::Result<bool> {
-        self.net.poll(self.timeout())?;
+        self.wait()?;
         let now = self.clock.now();
         self.process.alive(now);
         if self.answer_signals() {
@@ -68,6 +69,26 @@ impl Server {
         self.publish_log(now);
         self.flush(now);
         Ok(true)
+    }
+
+    /// Waits for events or the next deadline: with open eyes for as long as `busy_poll_us` says, then asleep.
+    fn wait(&mut self) -> io::Result<()> {
+        let timeout = self.timeout();
+        let busy_poll = self.broker.config().busy_poll;
+        if busy_poll.is_zero() || timeout == Some(Duration::ZERO) {
+            return self.net.poll(timeout);
+        }
+        let start = Instant::now();
+        let patience = timeout.map_or(busy_poll, |timeout| busy_poll.min(timeout));
+        loop {
+            self.net.poll(Some(Duration::ZERO))?;
+            if self.net.has_events() {
+                return Ok(());
+            }
+            if start.elapsed() >= patience {
+                return self.net.poll(self.timeout());
+            }
+        }
     }
 
     /// How long the poller may sleep.

@@ -7,6 +7,7 @@ pub mod daemon;
 mod event_loop;
 pub mod log;
 pub mod memory;
+mod pinning;
 mod reload;
 mod workers;
 
@@ -27,6 +28,7 @@ use crate::net::{self, ListenerSpec, Net, NetError, TlsContext};
 
 use self::daemon::{DaemonError, Process, background};
 use self::log::{LogError, Logging};
+use self::pinning::PinningError;
 use self::reload::{Files, FilesError, Progress};
 use self::workers::Workers;
 use log_target::{INFORMATION, NOTICE};
@@ -69,6 +71,8 @@ pub enum StartError {
     Files(FilesError),
     /// The process cannot become what the configuration asks for.
     Process(DaemonError),
+    /// The loop cannot have the core that it is to have.
+    Pinning(PinningError),
 }
 
 impl StartError {
@@ -80,7 +84,8 @@ impl StartError {
             StartError::System(_)
             | StartError::Listener(_)
             | StartError::Files(_)
-            | StartError::Process(_) => 1,
+            | StartError::Process(_)
+            | StartError::Pinning(_) => 1,
         }
     }
 }
@@ -92,6 +97,7 @@ impl fmt::Display for StartError {
             StartError::Listener(error) => write!(f, "{error}"),
             StartError::Files(error) => write!(f, "{error}"),
             StartError::Process(error) => write!(f, "{error}"),
+            StartError::Pinning(error) => write!(f, "{error}"),
         }
     }
 }
@@ -166,6 +172,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
             net::listener::check_interface(name).map_err(StartError::Listener)?;
         }
     }
+    pinning::check(config.cpu_affinity).map_err(StartError::Pinning)?;
     daemon::check(config.pid_file.as_deref(), config.user.as_deref())
         .map_err(StartError::Process)?;
     let files = Files::read(config).map_err(StartError::Files)?;
@@ -243,6 +250,7 @@ impl Server {
                 system_reason(&error)
             );
         }
+        pinning::apply(config.cpu_affinity).map_err(StartError::Pinning)?;
         let files = Files::read(&config).map_err(StartError::Files)?;
         for warning in files.warnings() {
             ::log::warn!("{warning}");

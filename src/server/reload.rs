@@ -10,6 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Server;
+use super::pinning::{self, PinningError};
 use super::workers::Done;
 use crate::auth::{Auth, AuthError};
 use crate::broker::timers::Time;
@@ -82,6 +83,8 @@ pub enum ReloadError {
     Config(ConfigError),
     /// A file that it names.
     Files(FilesError),
+    /// The core that the loop is to have.
+    Pinning(PinningError),
 }
 
 impl fmt::Display for ReloadError {
@@ -89,6 +92,7 @@ impl fmt::Display for ReloadError {
         match self {
             ReloadError::Config(error) => error.fmt(f),
             ReloadError::Files(error) => error.fmt(f),
+            ReloadError::Pinning(error) => error.fmt(f),
         }
     }
 }
@@ -100,6 +104,7 @@ fn read(running: &Config) -> Result<Box<Reloaded>, ReloadError> {
     let config = running.reread().map_err(ReloadError::Config)?;
     let kept = running.changes_that_need_a_restart(&config);
     let config = config.for_running(running);
+    pinning::check(config.cpu_affinity).map_err(ReloadError::Pinning)?;
     let files = Files::read(&config).map_err(ReloadError::Files)?;
     Ok(Box::new(Reloaded {
         config,
@@ -187,6 +192,9 @@ impl Server {
         }
         for change in kept {
             ::log::warn!("Warning: {change} changes with the next restart.");
+        }
+        if let Err(error) = pinning::apply(config.cpu_affinity) {
+            ::log::error!("{error}");
         }
         self.net.set_nodelay(super::nodelay(&config));
         for (index, (listener, tls)) in config.listeners.iter().zip(&files.tls).enumerate() {

@@ -5,6 +5,7 @@
 //! 2. They run at a lower priority than the loop, so that on one core, too, everybody else is served in between.
 //! 3. Passwords are compared in the order they came, no more at a time than there are threads.
 
+use super::pinning;
 use super::reload::{ReloadError, Reloaded};
 use crate::broker::PasswordCheck;
 use crate::net::Waker;
@@ -101,7 +102,7 @@ impl Workers {
             self.waker.clone(),
         );
         let work = move || {
-            lower_priority();
+            begin_helping();
             loop {
                 let next = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                 let Ok(check) = next else {
@@ -127,7 +128,7 @@ impl Workers {
     ) -> io::Result<()> {
         let (results, waker) = (self.results.clone(), self.waker.clone());
         let work = move || {
-            lower_priority();
+            begin_helping();
             let _ = results.send(Done::Reload(read())); // nobody is left to tell
             waker.wake();
         };
@@ -145,8 +146,10 @@ impl Workers {
     }
 }
 
-/// Lets this thread run when the loop has nothing to do. Where that is not granted, it runs as any other.
-fn lower_priority() {
+/// Lets this thread run when the loop has nothing to do, and elsewhere where the loop has a core of its own. Where that is
+/// not granted, it runs as any other.
+fn begin_helping() {
+    pinning::step_aside();
     let thread = rustix::thread::gettid();
     let _ = rustix::process::setpriority_process(Some(thread), NICE);
 }

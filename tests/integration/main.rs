@@ -17,6 +17,7 @@ mod malformed;
 mod one_write;
 mod passwd;
 mod ping_disconnect;
+mod pinning;
 mod process;
 mod protocol31;
 mod publish;

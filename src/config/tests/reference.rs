@@ -28,7 +28,8 @@ a slash are relative to the directory that the broker was started in.
 new files, it goes on with what it had. 'After a restart' below is said of options that are read at the start alone.
 
 # Below, '#' and a space begin what is explained; '#' and a name are an option with its default or, where it has none, \
-with an example. All options are Mosquitto's as well; where Midge does otherwise, it is said.
+with an example. Options are Mosquitto's as well, but for \
+those that are said to be Midge's own; where Midge does otherwise, it is said.
 ";
 
 /// `text` in lines of [`COLUMNS`], as comments.
@@ -103,6 +104,9 @@ fn facts(row: &Row) -> String {
     }
     if !row.aliases.is_empty() {
         facts.push(format!("Also called {}.", row.aliases.join(", ")));
+    }
+    if row.own {
+        facts.push("Midge's own: Mosquitto does not know it.".to_owned());
     }
     if let Some(instead) = row.instead {
         facts.push(format!("Deprecated: use {instead}."));

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::output::{Destination, Output};
 use crate::config::{LogTypes, system_reason};
+use crate::server::pinning;
 
 /// How many bytes of lines wait for one destination.
 pub const QUEUE_BYTES_MAX: usize = 1 << 20;
@@ -98,7 +99,10 @@ impl Sink {
         thread::Builder::new()
             .name("log".to_owned())
             .stack_size(STACK_BYTES)
-            .spawn(move || writer.run())?;
+            .spawn(move || {
+                pinning::step_aside();
+                writer.run();
+            })?;
         Ok(sink)
     }
 
