@@ -3,11 +3,11 @@
 //!
 //! One edge-triggered poll; one read for each readable socket; each whole packet goes to the sockets that subscribed to the
 //! topic of the publisher's *first* message, whatever the later ones say; one write for each socket that something was
-//! put out for. Acknowledgements are answered by their first byte and Packet Identifier. There are no sessions, rights,
+//! put out for. Acknowledgements are answered by their first byte and Packet Identifier, and QoS 2 is passed on at PUBREL. There are no sessions, rights,
 //! limits or checks, filters end in `+` at most, and whoever sends nonsense is at best disconnected: it is for
 //! `perf/load` and no other client. `--spin` polls without sleeping.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,6 +27,8 @@ struct Connection {
     is_dirty: bool,
     /// Who gets what this one publishes, since its first message.
     targets: Option<Vec<usize>>,
+    /// Messages of QoS 2 in the order they came, whose PUBREL has not come.
+    unreleased: VecDeque<Vec<u8>>,
 }
 
 struct Floor {
@@ -97,6 +99,7 @@ impl Floor {
                     to_send: Vec::new(),
                     is_dirty: false,
                     targets: None,
+                    unreleased: VecDeque::new(),
                 }));
             }
         }
@@ -188,7 +191,13 @@ impl Floor {
                     let targets = of(topic).chain(of(&wildcard)).copied().collect();
                     self.connections[index].as_mut()?.targets = Some(targets);
                 }
-                self.pass_on(index, packet)?;
+                match packet[0] >> 1 & 3 {
+                    2 => {
+                        let connection = self.connections[index].as_mut()?;
+                        connection.unreleased.push_back(packet.to_vec());
+                    }
+                    _ => self.pass_on(index, packet)?,
+                }
                 let kind = [0, 0x40, 0x50][usize::from(packet[0] >> 1 & 3)];
                 if kind != 0 {
                     let id = packet.get(end..end + 2)?;
@@ -196,7 +205,11 @@ impl Floor {
                 }
             }
             5 => self.out(index).extend_from_slice(&answer(0x62)?),
-            6 => self.out(index).extend_from_slice(&answer(0x70)?),
+            6 => {
+                let message = self.connections[index].as_mut()?.unreleased.pop_front()?;
+                self.pass_on(index, &message)?;
+                self.out(index).extend_from_slice(&answer(0x70)?);
+            }
             8 => {
                 let (filter, end) = string(packet, at + 2)?;
                 let [_, _, high, low] = answer(0x90)?;

@@ -102,10 +102,10 @@ impl Broker {
     fn finish(&mut self, key: ClientKey, packet_id: PacketId, now: Time) {
         let client = &mut self.clients[key];
         let exchange = client.session.inflight.finish(packet_id);
-        if let Some(link) = &mut client.link {
-            if exchange.is_some_and(|exchange| exchange.takes_place()) {
-                link.window_used -= 1;
-            }
+        if let Some(link) = &mut client.link
+            && exchange.is_some_and(|exchange| exchange.takes_place())
+        {
+            link.window_used -= 1;
         }
         self.pump(key, now);
     }
