@@ -243,7 +243,10 @@ impl Floor {
     fn run(&mut self, timeout: Option<Duration>) -> std::io::Result<()> {
         let mut events = Events::with_capacity(1024);
         loop {
-            self.poll.poll(&mut events, timeout)?;
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result?,
+            }
             for event in &events {
                 let index = event.token().0;
                 if event.token() == LISTENER {
