@@ -25,7 +25,7 @@ use std::rc::Rc;
 const PAYLOAD_SHARED_BYTES_MIN: usize = 1024;
 
 /// An outbox that holds this much is flushed before the turn ends, so that one turn's burst does not pile up memory.
-const OUTBOX_URGENT_BYTES: usize = 64 * 1024;
+const OUTBOX_URGENT_BYTES: usize = 512 * 1024;
 
 /// The largest Remaining Length and the longest fixed header in front of it, in bytes (2.1.4).
 const PACKET_BYTES_MAX: usize = VARIABLE_BYTE_INTEGER_MAX as usize + 5;

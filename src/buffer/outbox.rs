@@ -26,13 +26,13 @@ const BUFFER_BYTES_SMALL: usize = 64 * 1024;
 
 /// What a buffer has at least, in bytes, that is taken for more than a small one holds. Growing there by doubling would
 /// cost page faults at each step: 64 KiB payloads took twice the time.
-const BUFFER_BYTES_LARGE: usize = 256 * 1024;
+const BUFFER_BYTES_LARGE: usize = 640 * 1024;
 
 /// A buffer that grew beyond this many bytes is freed when it is drained, not pooled.
 const BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 /// How many bytes of buffers the pool keeps.
-const POOL_BYTES_MAX: usize = 4 * 1024 * 1024;
+const POOL_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A sent prefix shorter than this many bytes is not worth moving the rest.
 const SENT_BYTES_KEPT: usize = 64 * 1024;

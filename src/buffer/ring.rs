@@ -12,10 +12,18 @@
 //!    and never reads past the end of its packet, so it is empty when that packet is consumed.
 //! 5. All storage is initialised once when it is allocated, and not again when it is reused.
 
-/// The size of the large ring, in bytes: also what one connection may read in one turn of the loop.
+/// The size of the large ring, in bytes. Only as much of it is ever touched as is read at a time: several reads where
+/// packets are large, so that they are neither moved nor parked between them.
+pub const RING_BYTES: usize = 1024 * 1024;
+
+/// How many bytes one read takes at most.
 ///
 /// Large enough that the system call is a small part of the cost of its copy, small enough for the second-level cache.
-pub const RING_BYTES: usize = 128 * 1024;
+pub const READ_BYTES: usize = 128 * 1024;
+
+/// Up to this many unparsed bytes are carried to the front of the ring before the next read, which so goes to warm lines;
+/// more are left where they are while there is room behind them.
+const CARRIED_BYTES_MAX: usize = 4 * 1024;
 
 /// Up to this many unparsed bytes are parked in a pooled small ring and copied back before the next read.
 pub const SMALL_RING_BYTES: usize = 1024;
@@ -26,7 +34,8 @@ const SMALL_RINGS_KEPT: usize = 64;
 /// How many bytes of larger rings the free list keeps, so that a stream of large packets allocates nothing.
 const LARGE_KEPT_BYTES: usize = 2 * 1024 * 1024;
 
-const _: () = assert!(SMALL_RING_BYTES < RING_BYTES && RING_BYTES <= LARGE_KEPT_BYTES);
+const _: () = assert!(SMALL_RING_BYTES < READ_BYTES && READ_BYTES < RING_BYTES);
+const _: () = assert!(RING_BYTES <= LARGE_KEPT_BYTES);
 
 /// Bytes received: written at one end, parsed at the other, always contiguous.
 #[derive(Debug, Default)]
@@ -84,11 +93,13 @@ impl Ring {
         }
     }
 
-    /// Room to read into, behind the unparsed bytes; these are carried to the front first, and a ring that may grow does
-    /// when it is full. Empty only if the ring is full and may not grow.
+    /// Room to read into, behind the unparsed bytes; these are carried to the front first where they are few or there is
+    /// little room behind them, and a ring that may grow does when it is full. Empty only if the ring is full and may not
+    /// grow.
     #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
-        if self.start > 0 {
+        let behind = self.bytes.len() - self.end;
+        if self.start > 0 && (self.len() <= CARRIED_BYTES_MAX || behind < READ_BYTES) {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
             self.start = 0;

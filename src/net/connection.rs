@@ -27,7 +27,7 @@ use super::certificates::TlsContext;
 use super::layers::{Layers, Read as LayersRead};
 use super::{FillError, Filled};
 use crate::buffer::outbox::SLICES_MAX;
-use crate::buffer::ring::RING_BYTES;
+use crate::buffer::ring::READ_BYTES;
 use crate::buffer::{ConnectionKey, Outbox, Ring};
 
 /// How many bytes that nobody will parse are read before closing, so that the close is no reset.
@@ -244,7 +244,7 @@ impl Connection {
             return self.fill_through_layers(ring, scratch);
         }
         let spare = ring.spare();
-        let room = spare.len().min(RING_BYTES);
+        let room = spare.len().min(READ_BYTES);
         if room == 0 || !self.is(READABLE) {
             return Ok(Filled::Bytes(0));
         }

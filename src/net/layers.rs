@@ -174,7 +174,7 @@ impl Layers {
             return Ok(Read::of(Filled::Bytes(self.take_early(ring))));
         }
         let spare = ring.spare();
-        let room = spare.len().min(crate::buffer::ring::RING_BYTES);
+        let room = spare.len().min(crate::buffer::ring::READ_BYTES);
         if room == 0 {
             return Ok(Read::of(Filled::Bytes(0)));
         }

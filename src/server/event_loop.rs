@@ -1,7 +1,7 @@
 //! One turn of the loop: poll, completions, accept, read and route, timers, flush.
 //!
-//! 1. A connection is read once a turn, into one ring: the ring's size is its byte budget. What had more is served next
-//!    turn, so that nobody starves.
+//! 1. A connection is read once a turn, up to [`READ_BYTES`]; again only while its packets are few and large, up to
+//!    [`TURN_BYTES`]. What had more is served next turn, so that nobody starves.
 //! 2. A client gets one vectored write a turn for all that the turn produced; one whose outbox grows past a bound within
 //!    the turn gets it early, and then another.
 //! 3. The poller's timeout is the next deadline of the broker. Without one, and with nothing to do, it sleeps for ever;
@@ -16,9 +16,24 @@ use super::{INFORMATION, Server, memory};
 use crate::broker::timers::Time;
 use crate::broker::{Ending, Identity, Peer};
 use crate::buffer::ConnectionKey;
+use crate::buffer::ring::READ_BYTES;
 use crate::config::system_reason;
 use crate::mqtt::{self, Packet};
 use crate::net::{Accepted, Established, Filled};
+
+/// How many bytes of large packets one connection brings in one turn, about.
+const TURN_BYTES: usize = 768 * 1024;
+
+/// How many packets one connection has handled in one turn and may still bring more.
+const TURN_PACKETS: usize = 64;
+
+/// What was in a ring.
+struct Parsed {
+    /// How many packets were handled.
+    packets: usize,
+    /// How many bytes the packet has that is not whole yet, as far as that is known.
+    needed: usize,
+}
 
 /// The signals that the loop answers to.
 pub fn signals() -> [i32; 6] {
@@ -202,7 +217,7 @@ impl Server {
         }
     }
 
-    /// Reads `connection` once and handles every whole packet in its ring.
+    /// Reads `connection` and handles every whole packet in its ring.
     fn serve(&mut self, connection: ConnectionKey, now: Time) {
         if self.broker.is_congested(connection) {
             // It does not read our answers; until it does, it gets no more of them.
@@ -213,30 +228,43 @@ impl Server {
             self.net.pause(connection);
             return;
         }
-        let received = match self.net.fill(connection) {
-            Ok(Filled::Bytes(count)) => count,
-            Ok(Filled::Established) => {
-                self.identify(connection);
-                self.net.settle(connection, 0);
+        let (mut bytes, mut packets) = (0, 0);
+        loop {
+            let received = match self.net.fill(connection) {
+                Ok(Filled::Bytes(count)) => count,
+                Ok(Filled::Established) => {
+                    self.identify(connection);
+                    self.net.settle(connection, 0);
+                    return;
+                }
+                Ok(Filled::Closed) => {
+                    return self.broker.detach(connection, Ending::ClosedByClient, now);
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    return self
+                        .broker
+                        .detach(connection, Ending::SocketError(&text), now);
+                }
+            };
+            let Some(parsed) = self.handle_packets(connection, now) else {
                 return;
+            };
+            if received > 0 && parsed.needed > 0 {
+                self.broker.touch(connection, now);
             }
-            Ok(Filled::Closed) => {
-                return self.broker.detach(connection, Ending::ClosedByClient, now);
+            bytes += received;
+            packets += parsed.packets;
+            // Packets cost more than bytes. Large ones that came together go on together, in one write.
+            let goes_on = received == READ_BYTES
+                && bytes < TURN_BYTES
+                && packets < TURN_PACKETS
+                && !self.broker.is_waiting(connection)
+                && !self.broker.is_congested(connection);
+            if !goes_on {
+                return self.net.settle(connection, parsed.needed);
             }
-            Err(error) => {
-                let text = error.to_string();
-                return self
-                    .broker
-                    .detach(connection, Ending::SocketError(&text), now);
-            }
-        };
-        let Some(needed) = self.handle_packets(connection, now) else {
-            return;
-        };
-        if received > 0 && needed > 0 {
-            self.broker.touch(connection, now);
         }
-        self.net.settle(connection, needed);
     }
 
     /// The layers below MQTT have learnt who `connection` is.
@@ -253,9 +281,9 @@ impl Server {
             .identify(connection, peer, Identity { user_name, tls });
     }
 
-    /// Handles every whole packet in the ring of `connection`. How many bytes the packet has that is not whole yet, or
-    /// `None` when the connection has no future.
-    fn handle_packets(&mut self, connection: ConnectionKey, now: Time) -> Option<usize> {
+    /// Handles every whole packet in the ring of `connection`; `None` when the connection has no future.
+    fn handle_packets(&mut self, connection: ConnectionKey, now: Time) -> Option<Parsed> {
+        let mut packets = 0;
         while let Some(limits) = self.broker.limits(connection) {
             let ring = self.net.ring(connection);
             let bytes = ring.filled();
@@ -265,12 +293,21 @@ impl Server {
                     self.broker.handle(connection, packet, now);
                     if is_connect && self.broker.is_waiting(connection) {
                         self.net.pause(connection);
-                        return Some(length);
+                        return Some(Parsed {
+                            packets,
+                            needed: length,
+                        });
                     }
                     ring.consume(length);
+                    packets += 1;
                     self.flush_urgent(now);
                 }
-                Ok(None) => return Some(mqtt::promised_length(bytes)),
+                Ok(None) => {
+                    return Some(Parsed {
+                        packets,
+                        needed: mqtt::promised_length(bytes),
+                    });
+                }
                 Err(error) => {
                     self.broker.reject(connection, error, now);
                     return None;
