@@ -79,7 +79,8 @@ impl Report {
         let mut json = String::new();
         for (name, value) in &self.figures {
             let separator = if json.is_empty() { '{' } else { ',' };
-            let _ = write!(json, "{separator} \"{name}\": {value:.3}");
+            let digits = if value.fract() == 0.0 { 0 } else { 3 };
+            let _ = write!(json, "{separator} \"{name}\": {value:.digits$}");
         }
         json.push('}');
         json
