@@ -171,7 +171,10 @@ impl Engine {
     /// # Errors
     /// The kernel gives no timer.
     pub fn set_rate(&mut self, rate: f64, publishers: u32, is_asleep: bool) -> io::Result<()> {
-        let distance_ns = 1e9 / rate;
+        // Whole nanoseconds, as the timer counts: otherwise its expirations and what is due would drift apart.
+        let distance_ns = (1e9 / rate).round().max(1.0);
+        // Before the timer is set: none is to expire just before its message is due.
+        let start_ns = self.now_ns();
         for publisher in &mut self.traffic.publishers[..publishers as usize] {
             publisher.allowed = 0;
         }
@@ -180,7 +183,7 @@ impl Engine {
             let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
             let distance = Timespec {
                 tv_sec: (distance_ns / 1e9) as i64,
-                tv_nsec: ((distance_ns % 1e9) as i64).max(1),
+                tv_nsec: (distance_ns % 1e9) as i64,
             };
             let times = Itimerspec {
                 it_interval: distance,
@@ -194,7 +197,7 @@ impl Engine {
             self.timer = Some(timer);
         }
         self.traffic.schedule = Some(Schedule {
-            start_ns: self.now_ns(),
+            start_ns,
             distance_ns,
             publishers,
         });
