@@ -1,10 +1,10 @@
-//! A load for any MQTT broker on this machine, from one thread: publishers with a bounded number of messages under way or
-//! at a fixed rate, subscribers that check that nothing is lost, doubled or out of order; retained and queued messages,
-//! wildcard subscriptions, connections that come and go or stay and say nothing. All of it with TLS or without.
+//! A load for any MQTT broker on this machine, from one thread: publishers with a bounded number of messages under way
+//! or at a fixed rate, subscribers that check that nothing is lost, doubled or out of order; retained and queued
+//! messages, wildcard subscriptions, connections that come and go or stay and say nothing. With TLS or without.
 //!
-//! The figures it prints are a JSON object on standard output: above all the CPU time that the broker's process took, and
-//! its own too, so that its limit is not mistaken for the broker's. `perf/README.md` explains them, and `perf/compare`
-//! runs it against several brokers.
+//! The figures it prints are a JSON object on standard output: above all the CPU time that the broker's process took,
+//! and its own too, so that its limit is not mistaken for the broker's. `perf/README.md` explains them, and
+//! `perf/compare` runs it against several brokers.
 
 #[path = "load/engine.rs"]
 mod engine;

@@ -1,6 +1,6 @@
 //! All connections on one edge-triggered poller, in one thread.
 //!
-//! It knows no packets and no scenario. It is to cost less per message than any broker, so it allocates nothing for one:
+//! It knows no packets and no scenario. It is to cost less than any broker, so it allocates nothing for a message:
 //!
 //! 1. A turn handles every event of one poll with one read each (a second where the first was not short), then writes
 //!    at most once to each socket, acknowledgements and messages together, and again only when the kernel took a part.
@@ -165,8 +165,8 @@ impl Engine {
         }
     }
 
-    /// Sets the rate at which [`allow_due`](Engine::allow_due) lets messages go. `is_asleep` has a timer end the wait of
-    /// a turn when the next is due; otherwise turns are not to wait.
+    /// Sets the rate at which [`allow_due`](Engine::allow_due) lets messages go. `is_asleep` has a timer end the wait
+    /// of a turn when the next is due; otherwise turns are not to wait.
     ///
     /// # Errors
     /// The kernel gives no timer.

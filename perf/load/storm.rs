@@ -1,7 +1,7 @@
 //! Connections that come and go, so many of them under way at once: TCP, TLS, CONNECT, CONNACK, DISCONNECT, close.
 //!
-//! Knows of MQTT what a good CONNACK looks like. Each source address is used for so many connections only, so that ports
-//! that wait out their last minute are not missed.
+//! Knows of MQTT what a good CONNACK looks like. Each source address is used for so many connections only, so that
+//! ports that wait out their last minute are not missed.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::time::Duration;

@@ -50,7 +50,7 @@ pub struct Stream<S> {
     tls: Option<Box<ClientConnection>>,
 }
 
-/// A socket to `port`, not connected yet. The connection's `index` chooses a source address: each has only so many ports.
+/// A socket, not connected yet. The connection's `index` chooses a source address: each has only so many ports.
 fn socket(index: u32) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     if index >= PER_SOURCE_ADDRESS {
