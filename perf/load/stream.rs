@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mio::net::TcpStream;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -55,6 +56,8 @@ fn socket(index: u32) -> io::Result<socket2::Socket> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     if index >= PER_SOURCE_ADDRESS {
         let source = Ipv4Addr::from(Ipv4Addr::LOCALHOST.to_bits() + index / PER_SOURCE_ADDRESS);
+        // The port is chosen when it connects: one that bind chose would be lost to all other addresses.
+        nix::sys::socket::setsockopt(&socket, IpBindAddressNoPort, &true)?;
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
     // Acknowledgements and single messages leave at once; a broker is not to be measured by our Nagle timer.
