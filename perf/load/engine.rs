@@ -1,24 +1,27 @@
-//! The traffic: all connections on one edge-triggered poller, in one thread.
+//! All connections on one edge-triggered poller, in one thread.
 //!
-//! It knows no scenario, and packets only through `packets`. It is to cost less per message than any broker, so it allocates
-//! nothing for a message and copies no payload:
+//! It knows no packets and no scenario. It is to cost less than any broker, so it allocates nothing for a message:
 //!
-//! 1. A turn handles every event of one poll, then writes at most once to each socket, acknowledgements and messages
-//!    together, and again only when the kernel took part of it.
-//! 2. Every payload starts with publisher (u32), sequence number (u32) and time stamp (u64), little-endian. A message
-//!    that comes twice, out of order, or to the wrong subscriber ends the run; so does one that never comes.
+//! 1. A turn handles every event of one poll with one read each (a second where the first was not short), then writes
+//!    at most once to each socket, acknowledgements and messages together, and again only when the kernel took a part.
+//! 2. What is left of a message whose first part is with the kernel goes before everything else; acknowledgements begin
+//!    only at the edge of a message, so one of the two at most is under way.
 
-use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use midge::mqtt::ProtocolVersion;
+use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+    timerfd_settime,
+};
 
 use crate::handshake::Connected;
-use crate::histogram::Histogram;
-use crate::packets::scan;
-use crate::publisher::{Messages, Pacing, Publisher};
+use crate::publisher::Publisher;
 use crate::stream::Stream;
+use crate::traffic::{Expected, Failure, Role, Schedule, Subscriber, Traffic};
 
 /// Events taken from one poll.
 const EVENTS: usize = 1024;
@@ -26,50 +29,16 @@ const EVENTS: usize = 1024;
 /// Bytes read at once, at least: some hundred small messages, and still in the second-level cache.
 const READ_BYTES_MIN: usize = 256 * 1024;
 
-/// What ends a run: a sentence.
-pub type Failure = String;
+/// The clock that messages at a fixed rate leave by.
+const TIMER: Token = Token(usize::MAX);
 
-/// Which messages a subscriber is to have.
-#[derive(Clone, Debug)]
-pub enum Expected {
-    /// Those of `next.len()` publishers from `first` on; of each the message with number `next` is due.
-    InOrder {
-        /// The first of its publishers.
-        first: u32,
-        /// The number due of each of them.
-        next: Vec<u32>,
-    },
-    /// Each of these numbers once, in any order.
-    Once {
-        /// Which have come.
-        seen: Vec<bool>,
-    },
-}
-
-struct Subscriber {
-    name: String,
-    expected: Expected,
-}
-
-/// What a connection is for.
-pub enum Role {
-    /// Nothing.
-    Silent,
-    /// This publisher.
-    Publisher(usize),
-    /// This subscriber.
-    Subscriber(usize),
-}
-
-/// A connection.
-pub struct Connection {
-    stream: Stream,
-    /// What it is for.
-    pub role: Role,
+struct Connection {
+    stream: Stream<TcpStream>,
+    role: Role,
     /// A packet of which a part has been read.
     partial: Vec<u8>,
     /// Acknowledgements to be sent, and how much of them the kernel has.
-    pub control: Vec<u8>,
+    control: Vec<u8>,
     control_written: usize,
     /// Whether it is on the list of connections to be written to.
     is_dirty: bool,
@@ -79,67 +48,38 @@ pub struct Connection {
 
 /// All connections and what they have done so far.
 pub struct Engine {
+    /// What was sent and came.
+    pub traffic: Traffic,
     poll: Poll,
     events: Events,
     started: Instant,
     connections: Vec<Connection>,
-    traffic: Traffic,
+    /// A timer, which to the poller is a file like any other.
+    timer: Option<TcpStream>,
+    /// What is read, and with TLS what it was before.
     buffer: Vec<u8>,
+    raw: Vec<u8>,
     /// Connections to be written to at the end of the turn.
     dirty: Vec<usize>,
 }
 
-/// The part of the engine that a packet can change, apart from its own connection.
-pub struct Traffic {
-    version: ProtocolVersion,
-    publishers: Vec<Publisher>,
-    subscribers: Vec<Subscriber>,
-    /// Publishers that may have become free to send.
-    freed: Vec<usize>,
-    latency: Histogram,
-    /// Length of a payload.
-    pub payload_bytes: usize,
-    /// Messages sent, delivered and acknowledged, by and to all.
-    sent: u64,
-    delivered: u64,
-    acknowledged: u64,
-    /// QoS 2 messages that came and were not released yet.
-    pub unreleased: u64,
-    now_ns: u64,
-    /// Time stamp of message 0 and distance of messages at a fixed rate, in nanoseconds.
-    schedule: Option<(u64, f64)>,
-    /// The publishers before this one are measured: the schedule and the latency are theirs.
-    measured: u32,
-}
-
 impl Engine {
-    /// An engine without connections, for payloads of `payload_bytes`.
+    /// An engine without connections.
     ///
     /// # Errors
     /// No poller.
-    pub fn new(version: ProtocolVersion, payload_bytes: usize) -> io::Result<Engine> {
+    pub fn new(traffic: Traffic, has_tls: bool) -> io::Result<Engine> {
+        let bytes = READ_BYTES_MIN.max(4 * (traffic.payload_bytes + 1024));
         Ok(Engine {
+            traffic,
             poll: Poll::new()?,
             events: Events::with_capacity(EVENTS),
             started: Instant::now(),
             connections: Vec::new(),
+            timer: None,
+            buffer: vec![0; bytes],
+            raw: vec![0; if has_tls { bytes } else { 0 }],
             dirty: Vec::new(),
-            buffer: vec![0; READ_BYTES_MIN.max(4 * (payload_bytes + 256))],
-            traffic: Traffic {
-                version,
-                publishers: Vec::new(),
-                subscribers: Vec::new(),
-                freed: Vec::new(),
-                latency: Histogram::new(),
-                payload_bytes,
-                sent: 0,
-                delivered: 0,
-                acknowledged: 0,
-                unreleased: 0,
-                now_ns: 0,
-                schedule: None,
-                measured: u32::MAX,
-            },
         })
     }
 
@@ -151,30 +91,19 @@ impl Engine {
         self.add(connected, Role::Silent).map(drop)
     }
 
-    /// Takes a publisher of `messages`, each for `subscribers` subscribers.
+    /// Takes a publisher.
     ///
     /// # Errors
     /// The poller does not take it.
     pub fn add_publisher(
         &mut self,
         connected: Connected,
-        messages: &Messages,
-        pacing: Pacing,
-        window: u32,
-        subscribers: u32,
+        mut publisher: Publisher,
     ) -> io::Result<()> {
         let index = self.traffic.publishers.len();
-        let receive_maximum = connected.receive_maximum;
-        let connection = self.add(connected, Role::Publisher(index))?;
-        self.traffic.publishers.push(Publisher::new(
-            index as u32,
-            connection,
-            messages,
-            pacing,
-            (window, receive_maximum),
-            subscribers,
-            self.traffic.version,
-        ));
+        publisher.set_receive_maximum(connected.receive_maximum);
+        publisher.connection = self.add(connected, Role::Publisher(index))?;
+        self.traffic.publishers.push(publisher);
         Ok(())
     }
 
@@ -193,22 +122,24 @@ impl Engine {
         let key = self
             .add(connected, Role::Subscriber(index))
             .map_err(|error| error.to_string())?;
-        let connection = &mut self.connections[key];
-        let mut bytes = std::mem::take(&mut connection.partial);
-        let consumed = scan(&bytes, connection, &mut self.traffic)?;
-        bytes.drain(..consumed);
-        connection.partial = bytes;
+        let Connection {
+            partial,
+            control,
+            role,
+            ..
+        } = &mut self.connections[key];
+        let consumed = self.traffic.scan(*role, partial, control)?;
+        partial.drain(..consumed);
         self.write(key)
     }
 
     fn add(&mut self, connected: Connected, role: Role) -> io::Result<usize> {
         let mut stream = connected.stream;
-        stream.set_nonblocking()?;
         let key = self.connections.len();
         let interest = Interest::READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(stream.socket(), Token(key), interest)?;
+            .register(&mut stream.socket, Token(key), interest)?;
         self.connections.push(Connection {
             stream,
             role,
@@ -226,133 +157,84 @@ impl Engine {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// Lets each publisher send up to message number `messages` in all, as its window permits.
-    pub fn allow(&mut self, messages: u32) {
-        let measured = self.traffic.measured as usize;
-        let publishers = self.traffic.publishers.iter_mut().enumerate();
-        for (index, publisher) in publishers.take(measured) {
-            publisher.allowed = messages;
-            self.traffic.freed.push(index);
+    /// Lets `messages` more be sent by all together, as their windows permit.
+    pub fn allow(&mut self, messages: u64) {
+        self.traffic.budget += messages;
+        for index in 0..self.traffic.publishers.len() {
+            self.traffic.free(index);
         }
     }
 
-    /// Sets the time from which, and the distance in which, [`allow_due`](Engine::allow_due) lets messages go.
-    pub fn set_schedule(&mut self, start_ns: u64, distance_ns: f64) {
-        self.traffic.schedule = Some((start_ns, distance_ns));
-    }
-
-    /// Those that are there now are measured; those that are added from now on are a load beside them, without bounds.
-    pub fn end_of_measured(&mut self) {
-        self.traffic.measured = self.traffic.publishers.len() as u32;
-    }
-
-    /// Lets those that are not measured send without end.
-    pub fn open_firehose(&mut self) {
-        let measured = self.traffic.measured as usize;
-        let publishers = self.traffic.publishers.iter_mut().enumerate();
-        for (index, publisher) in publishers.skip(measured) {
-            publisher.allowed = u32::MAX;
-            self.traffic.freed.push(index);
+    /// Sets the rate at which [`allow_due`](Engine::allow_due) lets messages go. `is_asleep` has a timer end the wait
+    /// of a turn when the next is due; otherwise turns are not to wait.
+    ///
+    /// # Errors
+    /// The kernel gives no timer.
+    pub fn set_rate(&mut self, rate: f64, publishers: u32, is_asleep: bool) -> io::Result<()> {
+        // Whole nanoseconds, as the timer counts: otherwise its expirations and what is due would drift apart.
+        let distance_ns = (1e9 / rate).round().max(1.0);
+        // Before the timer is set: none is to expire just before its message is due.
+        let start_ns = self.now_ns();
+        for publisher in &mut self.traffic.publishers[..publishers as usize] {
+            publisher.allowed = 0;
         }
+        if is_asleep {
+            let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
+            let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            let distance = Timespec {
+                tv_sec: (distance_ns / 1e9) as i64,
+                tv_nsec: (distance_ns % 1e9) as i64,
+            };
+            let times = Itimerspec {
+                it_interval: distance,
+                it_value: distance,
+            };
+            timerfd_settime(&timer, TimerfdTimerFlags::empty(), &times)?;
+            let mut timer = TcpStream::from_std(timer.into());
+            self.poll
+                .registry()
+                .register(&mut timer, TIMER, Interest::READABLE)?;
+            self.timer = Some(timer);
+        }
+        self.traffic.schedule = Some(Schedule {
+            start_ns,
+            distance_ns,
+            publishers,
+        });
+        Ok(())
     }
 
     /// Lets the publishers, in turn, send message number `allowed` and on up to what is due now, at most `limit`
     /// messages in all. The number is that of all messages allowed so far.
     pub fn allow_due(&mut self, allowed: u64, limit: u64) -> u64 {
-        let (start_ns, distance_ns) = self.traffic.schedule.expect("a schedule is set");
-        let elapsed_ns = self.now_ns().saturating_sub(start_ns) as f64;
-        let due = ((elapsed_ns / distance_ns) as u64 + 1).min(limit);
-        let publishers = self.traffic.measured_publishers();
+        let schedule = self.traffic.schedule.expect("a rate is set");
+        let elapsed_ns = self.now_ns().saturating_sub(schedule.start_ns) as f64;
+        let due = ((elapsed_ns / schedule.distance_ns) as u64 + 1).min(limit);
         for number in allowed..due {
-            let index = (number % publishers) as usize;
+            let index = (number % u64::from(schedule.publishers)) as usize;
             self.traffic.publishers[index].allowed += 1;
-            self.traffic.freed.push(index);
+            self.traffic.free(index);
         }
         due.max(allowed)
     }
 
     /// Nothing that has not been sent yet will be.
     pub fn stop(&mut self) {
-        for publisher in &mut self.traffic.publishers {
-            publisher.allowed = publisher.sent;
-        }
+        self.traffic.budget = 0;
     }
 
-    /// Messages that subscribers got.
-    pub fn delivered(&self) -> u64 {
-        self.traffic.delivered
-    }
-
-    /// Messages that the kernel was given or is about to be.
-    pub fn sent(&self) -> u64 {
-        self.traffic.sent
-    }
-
-    /// Messages that the broker acknowledged.
-    pub fn acknowledged(&self) -> u64 {
-        self.traffic.acknowledged
-    }
-
-    /// The time from sending, or being due by the schedule, to arrival.
-    pub fn latency(&mut self) -> &mut Histogram {
-        &mut self.traffic.latency
-    }
-
-    /// Whether all that was sent has come and every exchange is complete.
+    /// Whether all that was sent has come, and all answers are with the kernel.
     pub fn is_drained(&self) -> bool {
-        let is_done = |publisher: &Publisher| {
-            publisher.unwritten == 0
-                && (publisher.packet_id_at.is_none() || publisher.acknowledged == publisher.sent)
-                && (publisher.pacing == Pacing::Acknowledgements
-                    || publisher.arrived == publisher.sent)
-        };
-        self.traffic.unreleased == 0
-            && self.traffic.publishers.iter().all(is_done)
-            && self
-                .connections
-                .iter()
-                .all(|connection| connection.control.is_empty())
+        let is_out = |connection: &Connection| connection.control.is_empty();
+        self.traffic.is_drained() && self.connections.iter().all(is_out)
     }
 
-    /// What is missing, for the person who has to find out why.
-    pub fn what_is_missing(&self) -> String {
-        let mut lines = Vec::new();
-        for (index, publisher) in self.traffic.publishers.iter().enumerate() {
-            let acknowledged = match publisher.packet_id_at {
-                Some(_) => publisher.acknowledged,
-                None => publisher.sent,
-            };
-            let arrived = match publisher.pacing {
-                Pacing::Arrivals => publisher.arrived,
-                Pacing::Acknowledgements => publisher.sent,
-            };
-            if publisher.sent != acknowledged
-                || publisher.sent != arrived
-                || publisher.unwritten > 0
-            {
-                lines.push(format!(
-                    "publisher {index}: {} sent, {acknowledged} acknowledged, {arrived} arrived \
-                     everywhere, {} bytes not taken by the kernel",
-                    publisher.sent, publisher.unwritten
-                ));
-            }
-        }
-        if self.traffic.unreleased > 0 {
-            lines.push(format!("{} PUBREL did not come", self.traffic.unreleased));
-        }
-        let more = lines.len().saturating_sub(10);
-        lines.truncate(10);
-        if more > 0 {
-            lines.push(format!("and {more} more publishers"));
-        }
-        lines.join("\n")
-    }
-
-    /// One turn: waits for events at most `timeout`, reads, then writes.
+    /// One turn: sends what is due, waits for events at most `timeout`, reads, then writes.
     ///
     /// # Errors
     /// A broker that breaks a connection, the order or the protocol.
     pub fn turn(&mut self, timeout: Duration) -> Result<(), Failure> {
+        self.send()?;
         if let Err(error) = self.poll.poll(&mut self.events, Some(timeout))
             && error.kind() != ErrorKind::Interrupted
         {
@@ -361,10 +243,15 @@ impl Engine {
         // Taken out for the loop, since reading needs the rest of the engine; an empty list allocates nothing.
         let events = std::mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
+            if event.token() == TIMER {
+                // The number of expirations: allow_due asks the clock instead. Not reading it would stop the timer.
+                let timer = self.timer.as_ref().expect("it is registered");
+                let _ = rustix::io::read(timer.as_fd(), &mut [0; 8]);
+                continue;
+            }
             let Token(key) = event.token();
-            let connection = &mut self.connections[key];
-            if event.is_writable() && (connection.is_blocked || connection.stream.holds_output()) {
-                connection.is_blocked = false;
+            if event.is_writable() && self.connections[key].is_blocked {
+                self.connections[key].is_blocked = false;
                 self.mark_dirty(key);
             }
             if event.is_readable() || event.is_error() {
@@ -372,7 +259,11 @@ impl Engine {
             }
         }
         self.events = events;
-        self.send()
+        // At a fixed rate the caller first says what has become due in the meantime.
+        match self.traffic.schedule {
+            Some(_) => Ok(()),
+            None => self.send(),
+        }
     }
 
     fn mark_dirty(&mut self, key: usize) {
@@ -381,28 +272,31 @@ impl Engine {
         }
     }
 
-    /// Reads until the socket is drained, which a short read proves (epoll(7)).
+    /// Reads until the socket is drained.
     fn read(&mut self, key: usize) -> Result<(), Failure> {
         loop {
             let connection = &mut self.connections[key];
             let kept = connection.partial.len();
             self.buffer[..kept].copy_from_slice(&connection.partial);
-            let length = match connection.stream.read(&mut self.buffer[kept..]) {
-                Ok(0) => return Err(self.broken(key, "closed the connection")),
-                Ok(length) => length,
+            let pulled = connection
+                .stream
+                .pull(&mut self.raw, &mut self.buffer[kept..]);
+            let (length, is_drained) = match pulled {
+                Ok(pulled) => pulled,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(self.broken(key, &error.to_string())),
             };
             self.traffic.now_ns = self.started.elapsed().as_nanos() as u64;
             let bytes = &self.buffer[..kept + length];
-            let consumed = scan(bytes, connection, &mut self.traffic)?;
+            let consumed = self
+                .traffic
+                .scan(connection.role, bytes, &mut connection.control)?;
             connection.partial.clear();
             connection.partial.extend_from_slice(&bytes[consumed..]);
-            if !connection.control.is_empty() && !connection.is_dirty {
-                connection.is_dirty = true;
-                self.dirty.push(key);
+            if !connection.control.is_empty() {
+                self.mark_dirty(key);
             }
-            if kept + length < self.buffer.len() && connection.stream.short_read_drains() {
+            if is_drained {
                 return Ok(());
             }
         }
@@ -413,8 +307,10 @@ impl Engine {
         self.traffic.now_ns = self.now_ns();
         let mut freed = std::mem::take(&mut self.traffic.freed);
         for index in freed.drain(..) {
-            if self.traffic.encode_due(index) {
-                self.mark_dirty(self.traffic.publishers[index].connection);
+            let key = self.traffic.publishers[index].connection;
+            let control = &mut self.connections[key].control;
+            if self.traffic.encode_due(index, control) {
+                self.mark_dirty(key);
             }
         }
         self.traffic.freed = freed;
@@ -453,124 +349,36 @@ impl Engine {
     }
 }
 
-impl Traffic {
-    fn measured_publishers(&self) -> u64 {
-        (self.measured as usize).min(self.publishers.len()) as u64
-    }
-
-    /// Encodes what publisher `index` may send now; whether that is anything.
-    fn encode_due(&mut self, index: usize) -> bool {
-        let publishers = self.measured_publishers();
-        let publisher = &mut self.publishers[index];
-        let due = publisher.due();
-        for _ in 0..due {
-            let stamp_ns = match self.schedule {
-                // The time at which it was to be sent: a broker that holds up the generator is not forgiven for it.
-                Some((start_ns, distance_ns)) if (index as u64) < publishers => {
-                    let number = u64::from(publisher.sent) * publishers + index as u64;
-                    start_ns + (number as f64 * distance_ns) as u64
-                }
-                _ => self.now_ns,
-            };
-            publisher.patch_next(stamp_ns);
-        }
-        self.sent += u64::from(due);
-        due > 0
-    }
-
-    /// A PUBLISH came to subscriber `index`.
-    #[inline]
-    pub fn arrive(&mut self, index: usize, payload: &[u8]) -> Result<(), Failure> {
-        let sender = u32::from_le_bytes(payload[0..4].try_into().expect("4 bytes"));
-        let number = u32::from_le_bytes(payload[4..8].try_into().expect("4 bytes"));
-        let stamp_ns = u64::from_le_bytes(payload[8..16].try_into().expect("8 bytes"));
-        let subscriber = &mut self.subscribers[index];
-        let due = match &mut subscriber.expected {
-            Expected::InOrder { first, next } => next
-                .get_mut(sender.wrapping_sub(*first) as usize)
-                .ok_or("none of that publisher")
-                .and_then(|next| {
-                    let is_due = *next == number;
-                    *next += 1;
-                    is_due.then_some(()).ok_or("another one")
-                }),
-            Expected::Once { seen } => match seen.get_mut(number as usize) {
-                Some(seen) if !*seen => {
-                    *seen = true;
-                    Ok(())
-                }
-                Some(_) => Err("each only once"),
-                None => Err("none with such a number"),
-            },
-        };
-        if let Err(due) = due {
-            return Err(format!(
-                "lost, doubled or out of order: {} got message {number} of publisher {sender}, due was {due}; {:?}",
-                subscriber.name, subscriber.expected
-            ));
-        }
-        self.delivered += 1;
-        if sender < self.measured {
-            self.latency.record(self.now_ns.saturating_sub(stamp_ns));
-        }
-        // What was queued or retained comes when its publisher is done and gone.
-        let Some(publisher) = self.publishers.get_mut(sender as usize) else {
-            return Ok(());
-        };
-        if publisher.pacing == Pacing::Arrivals && publisher.reach(number) {
-            self.freed.push(sender as usize);
-        }
-        Ok(())
-    }
-
-    /// The broker has publisher `index`'s next message.
-    pub fn acknowledge(&mut self, index: usize) {
-        let publisher = &mut self.publishers[index];
-        publisher.acknowledged += 1;
-        self.acknowledged += 1;
-        if publisher.due() > 0 {
-            self.freed.push(index);
-        }
-    }
-}
-
 /// Gives the kernel acknowledgements and messages of a connection until it has all or takes no more.
 fn write_all_there_is(
     connection: &mut Connection,
     mut publisher: Option<&mut Publisher>,
 ) -> io::Result<()> {
-    match connection.stream.flush() {
-        Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-        result => result?,
+    if !connection.stream.flush()? {
+        connection.is_blocked = true;
+        return Ok(());
     }
     loop {
         let control = &connection.control[connection.control_written..];
-        // What is left of a message whose first part is with the kernel goes before everything else. Acknowledgements
-        // begin only at the edge of a message, so one of the two at most is under way.
-        let (head, first, second): (&[u8], &[u8], &[u8]) = match &publisher {
+        let [head, first, second] = match &publisher {
             Some(publisher) => publisher.unwritten_parts(),
-            None => (&[], &[], &[]),
+            None => [&[][..]; 3],
         };
         let total = head.len() + control.len() + first.len() + second.len();
         if total == 0 {
             return Ok(());
         }
-        let written = if control.len() == total {
-            connection.stream.write(control)
+        let (written, is_full) = if control.len() == total {
+            connection.stream.push(&[IoSlice::new(control)])?
         } else if first.len() == total {
-            connection.stream.write(first)
+            connection.stream.push(&[IoSlice::new(first)])?
         } else {
-            connection.stream.write_vectored(&[
+            connection.stream.push(&[
                 IoSlice::new(head),
                 IoSlice::new(control),
                 IoSlice::new(first),
                 IoSlice::new(second),
-            ])
-        };
-        let written = match written {
-            Ok(written) => written,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
-            Err(error) => return Err(error),
+            ])?
         };
         let of_head = written.min(head.len());
         let of_control = (written - of_head).min(control.len());
@@ -580,15 +388,9 @@ fn write_all_there_is(
             connection.control_written = 0;
         }
         if let Some(publisher) = &mut publisher {
-            let of_ring = written - of_control;
-            publisher.unwritten -= of_ring;
-            publisher.written_at = (publisher.written_at + of_ring) % publisher.ring.len();
+            publisher.wrote(written - of_control);
         }
-        if written < total && written > 0 && !connection.stream.short_read_drains() {
-            continue; // TLS takes a piece at a time
-        }
-        if written < total {
-            // A short write means that the socket is full: the kernel announces room.
+        if is_full {
             connection.is_blocked = true;
             return Ok(());
         }
