@@ -185,6 +185,11 @@ impl Link {
     /// The socket took `sent` bytes of the outbox; the rest waits on.
     pub fn sent(&mut self, sent: usize) {
         let rest = self.outbox.len();
+        if rest == 0 {
+            // Nearly always, and two divisions less for each flush.
+            (self.answer_bytes, self.backlog) = (0, 0);
+            return;
+        }
         // Without an entry for each packet nobody knows which ones were sent: their share of the bytes is near enough.
         let share =
             |count: u32| (u64::from(count) * rest as u64 / (rest + sent).max(1) as u64) as u32;
