@@ -105,15 +105,15 @@ impl Floor {
         }
     }
 
-    fn out(&mut self, index: usize) -> &mut Vec<u8> {
-        let connection = self.connections[index]
-            .as_mut()
-            .expect("targets are not closed before the load is over");
-        if !connection.is_dirty {
-            connection.is_dirty = true;
-            self.dirty.push(index);
+    /// Puts `bytes` out for a connection, unless it is gone.
+    fn put_out(&mut self, index: usize, bytes: &[u8]) {
+        if let Some(connection) = &mut self.connections[index] {
+            if !connection.is_dirty {
+                connection.is_dirty = true;
+                self.dirty.push(index);
+            }
+            connection.to_send.extend_from_slice(bytes);
         }
-        &mut connection.to_send
     }
 
     /// Reads until the socket is drained, which a short read tells.
@@ -172,7 +172,7 @@ impl Floor {
         }
         let targets = self.connections[index].as_mut()?.targets.take()?;
         for &target in &targets {
-            self.out(target).extend_from_slice(packets);
+            self.put_out(target, packets);
         }
         self.connections[index].as_mut()?.targets = Some(targets);
         Some(())
@@ -182,7 +182,7 @@ impl Floor {
         let at = body_at(packet);
         let answer = |kind: u8| Some([kind, 2, *packet.get(at)?, *packet.get(at + 1)?]);
         match packet[0] >> 4 {
-            1 => self.out(index).extend_from_slice(&[0x20, 2, 0, 0]),
+            1 => self.put_out(index, &[0x20, 2, 0, 0]),
             3 => {
                 let (topic, end) = string(packet, at)?;
                 if self.connections[index].as_ref()?.targets.is_none() {
@@ -201,14 +201,14 @@ impl Floor {
                 let kind = [0, 0x40, 0x50][usize::from(packet[0] >> 1 & 3)];
                 if kind != 0 {
                     let id = packet.get(end..end + 2)?;
-                    self.out(index).extend_from_slice(&[kind, 2, id[0], id[1]]);
+                    self.put_out(index, &[kind, 2, id[0], id[1]]);
                 }
             }
-            5 => self.out(index).extend_from_slice(&answer(0x62)?),
+            5 => self.put_out(index, &answer(0x62)?),
             6 => {
                 let message = self.connections[index].as_mut()?.unreleased.pop_front()?;
                 self.pass_on(index, &message)?;
-                self.out(index).extend_from_slice(&answer(0x70)?);
+                self.put_out(index, &answer(0x70)?);
             }
             8 => {
                 let (filter, end) = string(packet, at + 2)?;
@@ -218,8 +218,7 @@ impl Floor {
                     .entry(filter.to_owned())
                     .or_default()
                     .push(index);
-                self.out(index)
-                    .extend_from_slice(&[0x90, 3, high, low, qos]);
+                self.put_out(index, &[0x90, 3, high, low, qos]);
             }
             14 => return None,
             _ => {}
