@@ -90,10 +90,12 @@ enum Version {
 /// A whole packet; these are all short enough for a fixed header of two or three bytes.
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
     let mut bytes = vec![first];
-    match body.len() {
-        len @ 0..0x80 => bytes.push(len as u8),
-        len => bytes.extend([0x80 | (len & 0x7F) as u8, (len >> 7) as u8]),
+    let mut rest = body.len();
+    while rest > 0x7F {
+        bytes.push(0x80 | (rest & 0x7F) as u8);
+        rest >>= 7;
     }
+    bytes.push(rest as u8);
     bytes.extend(body);
     bytes
 }
@@ -264,6 +266,21 @@ fn a_steady_publish_allocates_nothing() {
                 }
             }
         }
+    }
+}
+
+/// Nor do large ones for one client, which fill a buffer of their own in the outbox: several in each turn.
+#[test]
+fn a_steady_publish_of_large_payloads_allocates_nothing() {
+    let mut driver = Driver::new();
+    let subscriber = driver.connect(Version::V311);
+    driver.receive(subscriber, &subscribe(Version::V311, "a"));
+    let publisher = driver.connect(Version::V311);
+    let one = publish(Version::V311, "a", 65_536);
+    for messages in [1, 2, 7] {
+        let (allocated, sent) = driver.steady(publisher, &one.repeat(messages));
+        assert_eq!(sent, messages * one.len());
+        assert_eq!(allocated, 0, "{messages} messages a turn");
     }
 }
 
