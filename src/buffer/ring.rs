@@ -98,7 +98,7 @@ impl Ring {
     /// grow.
     #[inline]
     pub fn spare(&mut self) -> &mut [u8] {
-        let behind = self.bytes.len() - self.end;
+        let behind = self.bytes.len().min(self.limit).saturating_sub(self.end);
         if self.start > 0 && (self.len() <= CARRIED_BYTES_MAX || behind < READ_BYTES) {
             self.bytes.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -357,6 +357,19 @@ mod tests {
         assert_eq!(pool.small.len(), SMALL_RINGS_KEPT);
         assert_eq!(pool.own_bytes, LARGE_KEPT_BYTES);
         assert_eq!(pool.own.len(), LARGE_KEPT_BYTES / RING_BYTES);
+    }
+
+    #[test]
+    fn an_own_ring_that_read_past_its_packet_has_room_for_the_next() {
+        let mut pool = RingPool::new();
+        pool.large().spare();
+        pool.large().produced(700_000);
+        pool.expect_in_large(2_000_000);
+        let mut ring = pool.park().expect("there are bytes");
+        ring.consume(600_000);
+        RingPool::expect(&mut ring, 150_000);
+        assert!(ring.is_direct());
+        assert_eq!(ring.spare().len(), 50_000);
     }
 
     /// A packet for these tests: its whole length in three bytes, then bytes that tell where they belong.

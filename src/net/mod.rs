@@ -328,9 +328,9 @@ impl Net {
         Ok(())
     }
 
-    /// Whether the last poll brought any.
-    pub fn has_events(&self) -> bool {
-        !self.events.is_empty()
+    /// Whether the last poll brought events, or work is left from the turn before.
+    pub fn has_work(&self) -> bool {
+        !self.events.is_empty() || self.poll_timeout(None) == Some(Duration::ZERO)
     }
 
     fn poll_timeout(&self, timeout: Option<Duration>) -> Option<Duration> {
@@ -461,6 +461,12 @@ impl Net {
     /// # Errors
     /// What the system or a layer says of the connection, which is over then.
     pub fn fill(&mut self, key: ConnectionKey) -> Result<Filled, FillError> {
+        if let Some(connection) = self.connections.get_mut(key)
+            && let Some(own) = connection.parked.take_if(|own| own.is_empty())
+        {
+            // Its packet was handled in this turn: what follows is not to fill a ring of that packet's size.
+            self.rings.recycle(own);
+        }
         self.attach(key);
         let Some(connection) = self.connections.get_mut(key) else {
             return Ok(Filled::Closed);

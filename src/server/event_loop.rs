@@ -97,7 +97,7 @@ impl Server {
         let patience = timeout.map_or(busy_poll, |timeout| busy_poll.min(timeout));
         loop {
             self.net.poll(Some(Duration::ZERO))?;
-            if self.net.has_events() {
+            if self.net.has_work() {
                 return Ok(());
             }
             if start.elapsed() >= patience {

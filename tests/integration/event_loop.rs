@@ -643,3 +643,34 @@ fn connect_many(broker: &Broker, prefix: &str, count: usize) -> Vec<Raw> {
     }
     clients
 }
+
+/// A packet larger than the shared ring gets a ring of its own. If its last read is a whole one, reading goes on in the same
+/// turn, and what comes then is not to be left in that ring: it is sized for the packet that is gone.
+#[test]
+fn packets_behind_one_with_a_ring_of_its_own_arrive() {
+    const READ_BYTES: usize = 128 * 1024;
+    let publish_of = |packet_bytes: usize| {
+        let overhead = publish("t", "").encode(Version::V311).len() + 2;
+        publish("t", vec![b'x'; packet_bytes - overhead])
+    };
+    let broker = Broker::start(&["max_packet_size 4000000"]);
+    let mut client = broker.connect_v3("a");
+    for reads in 9..16 {
+        let mut bytes = publish_of(reads * READ_BYTES).encode(Version::V311);
+        assert_eq!(bytes.len(), reads * READ_BYTES);
+        bytes.extend(publish_of(100_000).encode(Version::V311));
+        bytes.extend(publish_of(60_000).encode(Version::V311));
+        let rest = bytes.split_off(bytes.len() - 10_000);
+        // What comes while the broker stands still it reads in whole reads.
+        broker.signal(Signal::STOP);
+        std::thread::scope(|scope| {
+            scope.spawn(|| client.send(bytes));
+            std::thread::sleep(Duration::from_millis(100));
+            broker.signal(Signal::CONT);
+        });
+        std::thread::sleep(Duration::from_millis(50));
+        client.send(rest);
+        client.send(pingreq());
+        client.expect(pingresp());
+    }
+}

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -208,6 +209,24 @@ fn a_loop_that_looks_for_events_serves_everything() {
     // SIGHUP is a signal, and reading the file is a helper's work.
     broker.reload();
     assert!(broker.stop_by(Signal::TERM).success());
+}
+
+/// The end of a stream that was announced with its last bytes is read in the next turn, for which no event comes.
+#[test]
+fn what_a_turn_left_over_does_not_wait_for_an_event() {
+    let broker = Broker::start(&["busy_poll_us 1000000", "sys_interval 0"]);
+    let stream = TcpStream::connect(broker.address()).expect("it listens");
+    let mut client = Raw::over(stream.try_clone().expect("a file more"), Version::V311);
+    client.send(connect("a"));
+    assert_eq!(client.expect_connack().reason, 0);
+    broker.signal(Signal::STOP);
+    client.send(pingreq());
+    stream.shutdown(Shutdown::Write).expect("it is open");
+    broker.signal(Signal::CONT);
+    let start = Instant::now();
+    client.expect(pingresp());
+    client.expect_closed();
+    assert!(start.elapsed() < Duration::from_millis(500));
 }
 
 #[test]
