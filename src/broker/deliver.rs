@@ -355,7 +355,11 @@ impl Copy<'_> {
         }
         let share = output.layouts.share_payload || publication.is_stored();
         let share = share && publication.payload.len() >= PAYLOAD_SHARED_BYTES_MIN;
-        let buffer = link.outbox.buffer_for(packet_bytes, &mut output.buffers);
+        let copied_bytes = match share {
+            true => packet_bytes - publication.payload.len(),
+            false => packet_bytes,
+        };
+        let buffer = link.outbox.buffer_for(copied_bytes, &mut output.buffers);
         header.encode(version, buffer);
         if share {
             link.outbox

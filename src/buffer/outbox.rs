@@ -71,15 +71,13 @@ impl BufferPool {
     /// An empty buffer with room for `bytes`, which are more than a small one has.
     #[cold]
     fn take_large(&mut self, bytes: usize) -> Vec<u8> {
-        match self.large.pop() {
-            Some(buffer) if buffer.capacity() >= bytes => {
+        let fitting = self.large.iter().rposition(|it| it.capacity() >= bytes);
+        match fitting.map(|at| self.large.swap_remove(at)) {
+            Some(buffer) => {
                 self.bytes -= buffer.capacity();
                 buffer
             }
-            other => {
-                self.large.extend(other);
-                Vec::with_capacity(bytes.max(BUFFER_BYTES_LARGE))
-            }
+            None => Vec::with_capacity(bytes.max(BUFFER_BYTES_LARGE)),
         }
     }
 
@@ -173,7 +171,11 @@ impl Outbox {
     #[cold]
     fn enlarge(&mut self, bytes: usize, pool: &mut BufferPool) {
         let room = (self.copied.len() + bytes).max(2 * self.copied.len());
-        let mut larger = pool.take_large(room);
+        // Who does not read keeps what it has for long: it is to be no more than it needs.
+        let mut larger = match self.blocked {
+            true => Vec::with_capacity(room),
+            false => pool.take_large(room),
+        };
         larger.extend_from_slice(&self.copied);
         pool.give(std::mem::replace(&mut self.copied, larger));
     }

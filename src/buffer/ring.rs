@@ -6,8 +6,9 @@
 //!
 //! 1. `start <= end <= bytes.len()`; `bytes[start..end]` is received and unparsed, in order, contiguous.
 //! 2. An empty ring has `start == end == 0`, so that a drained connection always reads into the same warm lines.
-//! 3. A byte is moved at most once for each packet it belongs to: [`Ring::spare`] carries the unparsed bytes to the front,
-//!    and nothing is consumed before the packet that begins there is whole.
+//! 3. A byte is moved at most once for each packet it belongs to: [`Ring::spare`] carries the unparsed bytes to the front
+//!    where they are few or there is no room behind them, and nothing is consumed before the packet that begins there is
+//!    whole.
 //! 4. A ring of a connection's own holds at most twice the bytes that arrived (or is a buffer from the bounded free list)
 //!    and never reads past the end of its packet, so it is empty when that packet is consumed.
 //! 5. All storage is initialised once when it is allocated, and not again when it is reused.

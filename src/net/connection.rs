@@ -5,9 +5,9 @@
 //!
 //! Readiness is edge-triggered: the poller tells a change once, and the flags here remember it until it is used up.
 //! 1. `READABLE` is set while the socket may hold bytes, an end or an error that were not read.
-//! 2. A short read means that the socket is drained (epoll(7)), and, where the end of the stream was announced before,
-//!    that it has ended: no more reading tells that, and the connection stays readable until it is told.
-//!    Layers read the end itself.
+//! 2. A short read means that the socket is drained (epoll(7)), unless the end of the stream was announced with the
+//!    bytes: then nothing would tell of it again, so the connection stays readable until the end is read. `DRAINED` says
+//!    that but for the end, as a rule, nothing is left: enough to close without a look, not enough to call it the end.
 //! 3. `BLOCKED` is set from a write that the kernel did not take whole until the poller says that it would take more.
 //! 4. `QUEUED` is set while the connection is on the ready list, so that it is there once.
 //! 5. After `ENDED` the socket is never read again.
@@ -43,6 +43,7 @@ const PAUSED: u8 = 1 << 3;
 const BLOCKED: u8 = 1 << 4;
 const ENDED: u8 = 1 << 5;
 const REFUSED: u8 = 1 << 6;
+const DRAINED: u8 = 1 << 7;
 
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Connection>() <= 40);
@@ -256,7 +257,7 @@ impl Connection {
             Ok(n) => {
                 if n < room {
                     match self.is(READ_CLOSED) {
-                        true => self.flags |= ENDED,
+                        true => self.flags |= DRAINED,
                         false => self.flags &= !READABLE,
                     }
                 }
@@ -394,7 +395,7 @@ impl Connection {
         }
         // After its end there is nothing left to read, and the close says the same as a shutdown would. But whom a
         // layer refused goes on talking, and is to hear the alert of TLS.
-        if self.is(ENDED) && !self.is(REFUSED) {
+        if self.is(ENDED | DRAINED) && !self.is(REFUSED) {
             return;
         }
         if self.socket.shutdown(Shutdown::Write).is_err() {

@@ -94,14 +94,15 @@ impl Server {
             return self.net.poll(timeout);
         }
         let start = Instant::now();
-        let patience = timeout.map_or(busy_poll, |timeout| busy_poll.min(timeout));
         loop {
             self.net.poll(Some(Duration::ZERO))?;
             if self.net.has_work() {
                 return Ok(());
             }
-            if start.elapsed() >= patience {
-                return self.net.poll(self.timeout());
+            // Deadlines and lines to publish come while it looks, too.
+            let timeout = self.timeout();
+            if timeout == Some(Duration::ZERO) || start.elapsed() >= busy_poll {
+                return self.net.poll(timeout);
             }
         }
     }

@@ -14,6 +14,9 @@ use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 
 use crate::config::system_reason;
 
+// Cores belong to the process, as the allocator does: every thread of it is subject to them, whoever starts it, so these
+// are no state that somebody could own.
+
 /// The cores that the process may use.
 static ALLOWED: OnceLock<CpuSet> = OnceLock::new();
 
