@@ -108,3 +108,87 @@ impl Queue {
         assert_eq!(self.payload_bytes(), bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::inflight::SubscriptionIdentifiers;
+    use crate::broker::message::{Publication, Tally};
+    use crate::mqtt::QoS;
+    use proptest::prelude::*;
+    use std::rc::Rc;
+
+    /// A message of that many bytes, which expires then.
+    fn delivery(bytes: usize, expires: Option<u64>) -> Delivery {
+        let payload = vec![b'x'; bytes];
+        let mut publication = Publication::new("t", &payload, QoS::AtLeastOnce, false);
+        publication.expires = expires.map(Time::from_millis);
+        Delivery {
+            message: Rc::clone(publication.stored(&Rc::new(Tally::default()))),
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            identifiers: SubscriptionIdentifiers::new(),
+        }
+    }
+
+    #[test]
+    fn an_empty_queue_is_a_pointer() {
+        assert_eq!(size_of::<Queue>(), size_of::<usize>());
+        let mut queue = Queue::default();
+        queue.drop_expired(Time::ZERO);
+        assert!(queue.is_empty() && queue.pop().is_none() && queue.0.is_none());
+        queue.push(delivery(3, None));
+        assert!(queue.pop().is_some());
+        queue.shrink();
+        assert!(queue.0.is_none(), "memory that nothing needs is given back");
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(usize, Option<u64>),
+        Pop,
+        DropExpired(u64),
+        Shrink,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => (0..50usize, prop::option::of(0..100u64)).prop_map(|(n, at)| Step::Push(n, at)),
+            2 => Just(Step::Pop),
+            1 => (0..100u64).prop_map(Step::DropExpired),
+            1 => Just(Step::Shrink),
+        ]
+    }
+
+    proptest! {
+        /// The naive model: a list of lengths and expiries.
+        #[test]
+        fn a_queue_is_a_list(steps in prop::collection::vec(step(), 0..100)) {
+            let mut queue = Queue::default();
+            let mut model: Vec<(usize, Option<u64>)> = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push(bytes, expires) => {
+                        queue.push(delivery(bytes, expires));
+                        model.push((bytes, expires));
+                    }
+                    Step::Pop => {
+                        let expected = (!model.is_empty()).then(|| model.remove(0).0);
+                        let popped = queue.pop();
+                        prop_assert_eq!(popped.map(|it| it.message.payload().len()), expected);
+                    }
+                    Step::DropExpired(now) => {
+                        queue.drop_expired(Time::from_millis(now));
+                        model.retain(|(_, expires)| expires.is_none_or(|at| at > now));
+                    }
+                    Step::Shrink => queue.shrink(),
+                }
+                let front = queue.front().map(|it| it.message.payload().len());
+                prop_assert_eq!(front, model.first().map(|first| first.0));
+                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(queue.payload_bytes(), model.iter().map(|it| it.0).sum::<usize>());
+                queue.check_invariants();
+            }
+        }
+    }
+}
