@@ -291,7 +291,9 @@ impl Outbox {
                 part.at -= sent;
             }
         }
-        if self.copied.capacity() / 4 > self.copied.len() {
+        // What is about to go back to the pool is worth more whole.
+        let is_kept = !self.blocked && self.copied.capacity() <= BUFFER_BYTES_MAX;
+        if !is_kept && self.copied.capacity() / 4 > self.copied.len() {
             self.copied.shrink_to(2 * self.copied.len());
         }
     }
@@ -395,6 +397,7 @@ mod tests {
         let mut outbox = Outbox::new();
         let backlog = 8 * 1024 * 1024;
         outbox.buffer(&mut pool).resize(backlog, 1);
+        outbox.blocked = true;
         for _ in 0..backlog / 1024 - 1 {
             outbox.advance(1024);
             assert!(outbox.sent <= outbox.copied_len().max(SENT_BYTES_KEPT));
