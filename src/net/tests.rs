@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::connection::Stream;
 use super::*;
 use crate::buffer::BufferPool;
-use crate::buffer::ring::{RING_BYTES, SMALL_RING_BYTES};
+use crate::buffer::ring::{READ_BYTES, RING_BYTES, SMALL_RING_BYTES};
 
 const WAIT: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(30);
@@ -181,8 +181,8 @@ fn a_ready_connection_that_has_more_is_served_next_turn() {
     let mut net = net(&spec());
     let (mut loud, loud_key) = connect(&mut net);
     let (mut quiet, quiet_key) = connect(&mut net);
-    let writer =
-        std::thread::spawn(move || loud.write_all(&pattern(3 * RING_BYTES)).map(|()| loud));
+    let much = pattern(3 * READ_BYTES);
+    let writer = std::thread::spawn(move || loud.write_all(&much).map(|()| loud));
     std::thread::sleep(MOMENT);
     quiet.write_all(b"me too").unwrap();
     std::thread::sleep(MOMENT);
