@@ -21,6 +21,7 @@ mod connect;
 mod deliver;
 mod ending;
 mod inflight;
+pub mod journal;
 mod levels;
 pub mod message;
 mod principal;
