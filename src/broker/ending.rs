@@ -157,7 +157,11 @@ impl Broker {
         if matches!(link.password, Password::Waits) {
             self.waiting.forget(link.connection);
         }
-        let outbox = std::mem::take(&mut link.outbox);
+        let mut outbox = std::mem::take(&mut link.outbox);
+        if link.is_held {
+            // CONNACK would be the first packet of it, and what it confirms is not stored.
+            outbox.clear(&mut self.output.buffers);
+        }
         self.output.closing.push(Farewell {
             // [MQTT-3.14.4-2], [MQTT-4.13.2-1]
             connection: link.connection,
@@ -222,6 +226,9 @@ impl Broker {
         }
         session.will_due = session.will.as_ref().map(|will| now + will.delay);
         session.shrink();
+        if session.row.is_some() {
+            self.output.journal.session_changed(key);
+        }
         if session.will_due.is_some_and(|due| due <= now) {
             self.publish_will(key, now);
         }
