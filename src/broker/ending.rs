@@ -8,6 +8,7 @@ use super::connect::CONNECT_TIMEOUT;
 use super::deliver::Farewell;
 use super::session::SessionExpiry;
 use super::timers::Time;
+use super::will::Will;
 use super::{Broker, Fault, Timer};
 use crate::buffer::ConnectionKey;
 use crate::config::log_target::{INFORMATION, NOTICE};
@@ -304,11 +305,15 @@ impl Broker {
     }
 
     /// The broker stops: wills are said while everybody can still hear them, those that were delayed too, and then
-    /// everybody is told.
+    /// everybody is told. Where sessions survive, a delayed will waits on with its session.
     pub fn shut_down(&mut self, now: Time) {
         let clients: Vec<ClientKey> = self.clients.iter().map(|(key, _)| key).collect();
         for &key in &clients {
-            self.publish_will(key, now);
+            let session = &self.clients[key].session;
+            let is_delayed = |will: &Will| !will.delay.is_zero();
+            if session.row.is_none() || !session.will.as_deref().is_some_and(is_delayed) {
+                self.publish_will(key, now);
+            }
         }
         for key in clients {
             if self

@@ -67,7 +67,10 @@ pub struct Gate {
 
 impl Gate {
     fn pop(&mut self, committed: u64) -> Option<Entry> {
-        self.line.pop_front_if(|entry| entry.batch <= committed)
+        match self.line.front() {
+            Some(entry) if entry.batch <= committed => self.line.pop_front(),
+            _ => None,
+        }
     }
 }
 

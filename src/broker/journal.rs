@@ -8,7 +8,8 @@
 //!    can forget to.
 //! 2. What comes and goes before its batch is taken never gets there: a delivery that is acknowledged at once costs no disk.
 //! 3. What waits to be taken is bounded by what the broker holds, and by what it held when the last batch was taken.
-//! 4. The state that a batch leads to is that of the moment it was taken; identifiers of rows are never used again.
+//! 4. The state that a batch leads to is that of the moment it was taken; a process
+//!    uses no identifier of a row twice.
 
 use super::client::ClientKey;
 use super::inflight::{Delivery, SubscriptionIdentifiers};
