@@ -698,7 +698,7 @@ pub const TABLE: &[Row] = &[
         .details("Without it, the directory that the broker is started in. The environment variable \
                   MOSQUITTO_PERSISTENCE_LOCATION comes before it."),
     Row::new("persistence_sync", Global, Kind::Word(&["off", "normal", "full"]), "full", "what a commit means")
-        .example("normal").own().at_start().in_force()
+        .own().at_start().in_force()
         .details("full: it is on the disk, and no power failure takes it back. normal: a power failure may take the \
                   last seconds back; a crash of the broker takes nothing. off: a power failure may damage the \
                   database, too."),
