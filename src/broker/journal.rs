@@ -642,6 +642,16 @@ pub trait Scribe {
     /// Who `principal` is.
     fn owner(&self, principal: &Principal) -> Owner;
 
+    /// The same of who published a retained message.
+    fn source(&self, principal: Option<&Principal>) -> Source {
+        Source {
+            client_id: principal.map(|principal| principal.client_id.to_string()),
+            owner: principal
+                .map(|principal| self.owner(principal))
+                .unwrap_or_default(),
+        }
+    }
+
     /// The rows of the stored messages that were dropped since the last time.
     fn dropped_messages(&self) -> Vec<u64>;
 }
@@ -672,12 +682,7 @@ impl<S: Scribe> Writer<'_, S> {
     }
 
     fn retained(&mut self, message: &Rc<Message>, source: Option<&Principal>) {
-        let source = Source {
-            client_id: source.map(|source| source.client_id.to_string()),
-            owner: source
-                .map(|source| self.scribe.owner(source))
-                .unwrap_or_default(),
-        };
+        let source = self.scribe.source(source);
         match message.row() {
             None => {
                 self.write_message(message, Some(source));
@@ -704,3 +709,6 @@ impl<S: Scribe> Writer<'_, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
