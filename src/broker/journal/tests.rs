@@ -27,11 +27,10 @@ struct Disk {
 
 impl Disk {
     fn apply(&mut self, batch: Batch) {
-        for id in batch.removed.sessions {
-            self.sessions.remove(&id);
-            self.subscriptions.retain(|(session, _), _| *session != id);
-        }
         let removed = batch.removed;
+        self.sessions.retain(|id, _| !removed.sessions.contains(id));
+        self.subscriptions
+            .retain(|(session, _), _| !removed.sessions.contains(session));
         self.messages.retain(|id, _| !removed.messages.contains(id));
         self.deliveries
             .retain(|id, _| !removed.deliveries.contains(id));
