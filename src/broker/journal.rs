@@ -394,12 +394,17 @@ impl Journal {
         self.changes() != self.changes_taken
     }
 
+    /// The number of the batch that is taken next.
+    pub fn next_batch(&self) -> u64 {
+        self.taken + 1
+    }
+
     /// The batch with which everything that was changed so far is stored; `None` where it is already.
     #[inline]
     pub fn pending(&self) -> Option<u64> {
         self.state.as_ref()?;
         if self.has_changes() {
-            return Some(self.taken + 1);
+            return Some(self.next_batch());
         }
         (self.taken > self.committed).then_some(self.taken)
     }
@@ -411,6 +416,12 @@ impl Journal {
             "a batch is taken before it is committed"
         );
         self.committed += 1;
+        self.committed
+    }
+
+    /// All batches that were taken are committed: the number of the last one.
+    pub fn all_committed(&mut self) -> u64 {
+        self.committed = self.taken;
         self.committed
     }
 

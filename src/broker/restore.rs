@@ -97,9 +97,9 @@ impl Broker {
         self.output.journal.has_changes()
     }
 
-    /// Whether something waits for a commit.
-    pub fn is_uncommitted(&self) -> bool {
-        self.output.journal.pending().is_some()
+    /// Whether somebody waits for what changed since the last batch.
+    pub fn is_waited_for(&self) -> bool {
+        self.output.gate.waits_for(self.output.journal.next_batch())
     }
 
     /// What changed since the last batch. Every batch that is taken is to be committed, or tried again until it is, and

@@ -21,12 +21,12 @@ struct Gatherer<'a> {
 }
 
 impl Broker {
-    /// Takes the changes since the last batch, and everything else with them. As with every batch that is taken,
-    /// [`committed`](Broker::committed) is to be told when it is on disk.
-    pub fn take_snapshot(&mut self, clocks: Clocks) -> Option<Batch> {
+    /// Takes the changes since the last batch, and everything else with them.
+    /// It is all that the batches before had, too: [`all_committed`](Broker::all_committed) is to be told when it is on disk.
+    pub fn take_snapshot(&mut self, clocks: Clocks) -> Batch {
         // By this, everything has its row.
-        self.take_batch(clocks)?;
-        Some(self.records(clocks))
+        self.take_batch(clocks);
+        self.records(clocks)
     }
 
     /// Everything that has its row.
