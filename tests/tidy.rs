@@ -35,13 +35,17 @@ fn read(path: &Path) -> String {
 }
 
 /// Which rooms a room may name.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("mqtt", &[]),
     ("buffer", &[]),
     ("config", &[]),
     ("auth", &["mqtt", "config"]),
     ("broker", &["mqtt", "buffer", "auth", "config"]),
     ("net", &["buffer", "config"]),
+    (
+        "persistence",
+        &["mqtt", "buffer", "auth", "config", "broker"],
+    ),
     (
         "server",
         &["mqtt", "buffer", "config", "auth", "broker", "net"],
