@@ -10,8 +10,7 @@
 //! 2. A record that makes no sense is left out alone, counted, and said why; where the chunks themselves stop making
 //!    sense, what came before stays.
 //! 3. What a record refers to is there: sessions and messages that others name have rows, and nothing else has.
-//! 4. In doubt a session belongs to somebody, and a retained message comes from somebody: no record loses its owner's
-//!    name and stays.
+//! 4. A session or a retained message whose owner's name cannot be read is left out: it does not become anybody's.
 
 use crate::broker::journal::{
     Batch, DeliveryRecord, MessageRecord, Owner, ProofKind, ReceivedRecord, SessionRecord, Source,
@@ -371,6 +370,8 @@ struct Reading {
     /// By Mosquitto's own number; `None` where the message is left out.
     by_store_id: HashMap<u64, Option<usize>>,
     retained_by_topic: HashMap<Box<[u8]>, usize>,
+    /// The user name that Mosquitto wrote for a client that has none, see [`Reading::user_name`].
+    repeated_user_name: Option<Box<[u8]>>,
     deliveries: Vec<DeliveryRecord>,
     received: Vec<ReceivedRecord>,
     subscriptions: Vec<SubscriptionRecord>,
@@ -389,6 +390,7 @@ impl Reading {
             messages: Vec::new(),
             by_store_id: HashMap::new(),
             retained_by_topic: HashMap::new(),
+            repeated_user_name: None,
             deliveries: Vec::new(),
             received: Vec::new(),
             subscriptions: Vec::new(),
@@ -414,7 +416,7 @@ impl Reading {
             3 => ("client message", self.client_message(body)),
             4 => ("retained message", self.retain(body)),
             5 => ("subscription", self.subscription(body)),
-            6 => ("client", self.client(body)),
+            6 => ("client", self.client(offset, body)),
             _ => {
                 self.warn(
                     offset,
@@ -510,7 +512,25 @@ impl Reading {
         }
     }
 
-    fn client(&mut self, body: &[u8]) -> Result<(), LeftOut> {
+    /// The user name in a client's chunk, and whether it may be another client's.
+    ///
+    /// Mosquitto 2.0 does not clear what it fills in. For a client without a user name it writes that of the client
+    /// before once more, with the two bytes of its length changed over, which takes in what comes behind it in memory;
+    /// for the next one they are changed back, and the name looks as if it were that client's own.
+    fn user_name(&mut self, bytes: &[u8]) -> Result<(Option<String>, bool), DecodeError> {
+        if let Some(end) = memchr::memchr(0, bytes) {
+            self.repeated_user_name = Some(bytes[..end].into());
+            return Ok((None, false));
+        }
+        let user_name = name(bytes)?;
+        let is_doubtful = user_name.is_some() && self.repeated_user_name.as_deref() == Some(bytes);
+        if !is_doubtful {
+            self.repeated_user_name = None;
+        }
+        Ok((user_name, is_doubtful))
+    }
+
+    fn client(&mut self, offset: u64, body: &[u8]) -> Result<(), LeftOut> {
         let mut reader = Reader::new(body);
         let mut ends = unix_ms(native_u64(&mut reader)?);
         let expiry_seconds = reader.u32()?;
@@ -520,13 +540,14 @@ impl Reading {
             5 => (0, 0),
             _ => (reader.u16()?, usize::from(reader.u16()?)),
         };
-        // Compilers pad the structure or not; what the two names leave is that.
+        // Where numbers of 64 bits begin at multiples of 8, version 6 is padded to one.
         match reader
             .rest()
             .len()
             .checked_sub(id_length + user_name_length)
         {
-            Some(padding @ (0 | 4)) => drop(reader.take(padding)?),
+            Some(0) => {}
+            Some(padding @ 4) if self.version == 6 => drop(reader.take(padding)?),
             _ => return Err(LeftOut::Damaged("its lengths do not add up")),
         }
         let client_id = primitive::utf8(reader.take(id_length)?)?;
@@ -537,7 +558,7 @@ impl Reading {
             return Err(LeftOut::Damaged("another has its client identifier"));
         }
         self.by_client_id.insert(client_id.to_owned(), None);
-        let user_name = name(reader.take(user_name_length)?)?;
+        let (user_name, is_doubtful) = self.user_name(reader.take(user_name_length)?)?;
         if ends.is_none() && expiry_seconds != u32::MAX {
             // It was connected, so its time begins now.
             let left = u64::from(expiry_seconds) * 1000;
@@ -546,10 +567,16 @@ impl Reading {
         if ends.is_some_and(|ends| ends <= self.now_unix_ms) {
             return Err(LeftOut::Ended);
         }
+        let mut owner = owner(user_name, listener_port);
+        if is_doubtful {
+            owner.proof = ProofKind::None;
+            let why = "Mosquitto may have written another client's user name; whoever comes first has the session";
+            self.warn(offset, format_args!("client {client_id:?}: {why}"));
+        }
         let record = SessionRecord {
             id: 0,
             client_id: client_id.to_owned(),
-            owner: owner(user_name, listener_port),
+            owner,
             expiry_seconds,
             ends,
             will: None,
@@ -873,3 +900,6 @@ impl State {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
