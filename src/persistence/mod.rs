@@ -9,6 +9,7 @@
 //!    is not.
 //! 4. One process has the database: it is locked from the start to the end.
 
+pub mod import;
 mod open;
 pub mod restore;
 pub mod schema;

@@ -15,8 +15,9 @@ use crate::auth::Auth;
 use crate::broker::journal::Batch;
 use crate::broker::timers::Time;
 use crate::broker::{Broker, Clocks};
-use crate::config::{Config, system_reason};
+use crate::config::{Config, Persistence, system_reason};
 use crate::net::Waker;
+use crate::persistence::import::{self, ImportError};
 use crate::persistence::restore::{RestoreError, restore, salvage};
 use crate::persistence::{self, Committed, OpenError, Opened, Store};
 
@@ -25,6 +26,8 @@ use crate::persistence::{self, Committed, OpenError, Opened, Store};
 pub enum DurabilityError {
     /// The database cannot be used.
     Open(OpenError),
+    /// What Mosquitto left cannot be read.
+    Import(ImportError),
     /// It cannot be read or written.
     Database(rusqlite::Error),
     /// The system gives the store no thread.
@@ -41,6 +44,10 @@ impl fmt::Display for DurabilityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DurabilityError::Open(error) => write!(f, "{error}"),
+            DurabilityError::Import(error) => write!(
+                f,
+                "Error: Unable to take over {error}.\nPut that file aside to begin without it."
+            ),
             DurabilityError::Database(error) => {
                 write!(
                     f,
@@ -85,7 +92,7 @@ pub fn begin(
         opened => opened?,
     };
     if opened.is_new {
-        let taken_over = Batch::default();
+        let taken_over = take_over(settings)?;
         persistence::create(&mut opened.connection, &taken_over)
             .map_err(DurabilityError::Database)?;
         ::log::info!(target: INFORMATION, "Made the database {}.", path.display());
@@ -130,6 +137,23 @@ pub fn begin(
     }
     let store = Store::start(opened.connection, &path, settings, move || waker.wake());
     Ok((broker, Some(store.map_err(DurabilityError::Thread)?)))
+}
+
+/// What a broker of Mosquitto left in its own file, where a new database is made.
+fn take_over(settings: &Persistence) -> Result<Batch, DurabilityError> {
+    let path = settings.mosquitto_file();
+    if !path.exists() || path == settings.database() {
+        return Ok(Batch::default());
+    }
+    let name = path.display();
+    ::log::info!(target: NOTICE, "Taking over {name}, which stays as it is.");
+    let import =
+        import::read(&path, unix_time().as_millis() as u64).map_err(DurabilityError::Import)?;
+    for warning in &import.warnings {
+        ::log::warn!("Warning: {name}: {warning}");
+    }
+    ::log::info!(target: NOTICE, "Taken over from {name}: {}.", import.counts);
+    Ok(import.batch)
 }
 
 fn salvaged(config: &Config, path: &Path, what: &str) -> Result<Opened, DurabilityError> {

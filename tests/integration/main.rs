@@ -11,6 +11,7 @@ mod connect;
 mod event_loop;
 mod flow;
 mod harness;
+mod import;
 mod log;
 mod log_dest;
 mod malformed;
