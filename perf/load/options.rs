@@ -50,6 +50,8 @@ pub struct Options {
     pub has_alias: bool,
     /// Whether every message has a topic of its own.
     pub has_unique_topics: bool,
+    /// Whether sessions outlive their connections.
+    pub is_durable: bool,
     /// Clients that share the subscriptions, or the publishing to them.
     pub clients: u32,
     /// Connections under way at once.
@@ -123,6 +125,7 @@ fn table() -> getopts::Options {
         )
         .optflag("", "alias", "topic aliases; MQTT 5.0")
         .optflag("", "unique-topics", "a topic for each message")
+        .optflag("", "durable", "sessions that outlive their connections")
         .optopt("", "clients", "that share --wildcards (100)", "N")
         .optopt(
             "",
@@ -198,6 +201,7 @@ pub fn parse(arguments: &[String]) -> Result<Option<Options>, String> {
         has_properties,
         has_alias,
         has_unique_topics: given.opt_present("unique-topics"),
+        is_durable: given.opt_present("durable"),
         clients: number(&given, "clients", 100u32)?.max(1),
         at_once: number(&given, "at-once", 1u32)?.clamp(1, 1000),
         idle_subscribe: given.opt_present("subscribe"),

@@ -110,7 +110,7 @@ impl<'a> Load<'a> {
             client_id: format!("load-{}-{role}-{index}", std::process::id()),
             filters,
             qos: self.engine.traffic.qos,
-            is_persistent: false,
+            is_persistent: self.options.is_durable,
         }
     }
 
