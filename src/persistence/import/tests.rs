@@ -1,8 +1,13 @@
 //! Databases built byte by byte, whole, damaged, and of any bytes.
 
+use super::chunk::MAGIC;
 use super::*;
-use crate::broker::journal::Removed;
-use crate::mqtt::PropertyBuffer;
+use crate::broker::journal::{
+    DeliveryRecord, MessageRecord, Owner, ProofKind, ReceivedRecord, Removed, SessionRecord,
+    Source, SubscriptionRecord,
+};
+use crate::mqtt::property::VariableByteInteger;
+use crate::mqtt::{Property, PropertyBuffer, QoS, topic};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -740,7 +745,11 @@ fn check(import: &Import) {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_to_their_end(version in 5u32..=6, bytes in prop::collection::vec(any::<u8>(), 0..400), now: u64) {
+    fn any_bytes_are_read_to_their_end(
+        version in 5u32..=6,
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        now: u64,
+    ) {
         let _ = read_from(&bytes[..], now);
         let mut database = Database::new(version).bytes;
         database.extend(bytes);
@@ -751,7 +760,10 @@ proptest! {
     #[test]
     fn any_chunks_are_read_to_their_end(
         version in 5u32..=6,
-        chunks in prop::collection::vec((0u32..8, prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..80)), 0..20),
+        chunks in prop::collection::vec(
+            (0u32..8, prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..80)),
+            0..20,
+        ),
     ) {
         let mut database = Database::new(version);
         for (kind, body) in &chunks {
