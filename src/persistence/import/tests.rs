@@ -558,6 +558,26 @@ fn what_is_over_is_left_out_with_all_that_was_its() {
     assert_eq!(import.batch.deliveries[0].packet_id, 3);
 }
 
+/// Numbers of a store have a sign.
+#[test]
+fn times_without_end_have_one() {
+    let forever = StoredMessage {
+        expires: i64::MAX,
+        ..stored("a", "x")
+    };
+    let import = Database::new(6)
+        .message(1, &forever)
+        .client("c", b"", i64::MAX, 100)
+        .client("d", b"", i64::MIN, 100)
+        .retained(1)
+        .read();
+    let end = Some(i64::MAX as u64);
+    assert_eq!(import.batch.messages[0].expires, end);
+    assert_eq!(import.batch.sessions[0].ends, end);
+    let now = NOW as u64 * 1000;
+    assert_eq!(import.batch.sessions[1].ends, Some(now + 100_000));
+}
+
 #[test]
 fn what_was_sent_goes_before_what_waits() {
     let out = |database: Database, packet_id, state, payload: u64| {
