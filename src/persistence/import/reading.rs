@@ -47,8 +47,8 @@ fn native_u64(reader: &mut Reader<'_>) -> Result<u64, DecodeError> {
     ))
 }
 
-/// Seconds of Unix time as milliseconds, at most as many as a store has numbers for; `None` for 0, which stands for never,
-/// and for what is before it.
+/// Seconds of Unix time as milliseconds, at most as many as a store has numbers for; `None` for 0, which stands for
+/// never, and for what is before it.
 fn unix_ms(seconds: u64) -> Option<u64> {
     match seconds.cast_signed() {
         ..=0 => None,
