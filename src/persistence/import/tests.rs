@@ -1,8 +1,13 @@
 //! Databases built byte by byte, whole, damaged, and of any bytes.
 
+use super::chunk::MAGIC;
 use super::*;
-use crate::broker::journal::Removed;
-use crate::mqtt::PropertyBuffer;
+use crate::broker::journal::{
+    DeliveryRecord, MessageRecord, Owner, ProofKind, ReceivedRecord, Removed, SessionRecord,
+    Source, SubscriptionRecord,
+};
+use crate::mqtt::property::VariableByteInteger;
+use crate::mqtt::{Property, PropertyBuffer, QoS, topic};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 
@@ -553,6 +558,26 @@ fn what_is_over_is_left_out_with_all_that_was_its() {
     assert_eq!(import.batch.deliveries[0].packet_id, 3);
 }
 
+/// Numbers of a store have a sign.
+#[test]
+fn times_without_end_have_one() {
+    let forever = StoredMessage {
+        expires: i64::MAX,
+        ..stored("a", "x")
+    };
+    let import = Database::new(6)
+        .message(1, &forever)
+        .client("c", b"", i64::MAX, 100)
+        .client("d", b"", i64::MIN, 100)
+        .retained(1)
+        .read();
+    let end = Some(i64::MAX as u64);
+    assert_eq!(import.batch.messages[0].expires, end);
+    assert_eq!(import.batch.sessions[0].ends, end);
+    let now = NOW as u64 * 1000;
+    assert_eq!(import.batch.sessions[1].ends, Some(now + 100_000));
+}
+
 #[test]
 fn what_was_sent_goes_before_what_waits() {
     let out = |database: Database, packet_id, state, payload: u64| {
@@ -740,7 +765,11 @@ fn check(import: &Import) {
 
 proptest! {
     #[test]
-    fn any_bytes_are_read_to_their_end(version in 5u32..=6, bytes in prop::collection::vec(any::<u8>(), 0..400), now: u64) {
+    fn any_bytes_are_read_to_their_end(
+        version in 5u32..=6,
+        bytes in prop::collection::vec(any::<u8>(), 0..400),
+        now: u64,
+    ) {
         let _ = read_from(&bytes[..], now);
         let mut database = Database::new(version).bytes;
         database.extend(bytes);
@@ -751,7 +780,10 @@ proptest! {
     #[test]
     fn any_chunks_are_read_to_their_end(
         version in 5u32..=6,
-        chunks in prop::collection::vec((0u32..8, prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..80)), 0..20),
+        chunks in prop::collection::vec(
+            (0u32..8, prop::collection::vec(prop_oneof![0u8..4, any::<u8>()], 0..80)),
+            0..20,
+        ),
     ) {
         let mut database = Database::new(version);
         for (kind, body) in &chunks {
