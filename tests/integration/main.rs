@@ -8,6 +8,7 @@
 mod accounts;
 mod command;
 mod connect;
+mod disk;
 mod event_loop;
 mod flow;
 mod harness;
