@@ -9,6 +9,7 @@ mod accounts;
 mod command;
 mod connect;
 mod disk;
+mod durability;
 mod event_loop;
 mod flow;
 mod harness;

@@ -42,7 +42,7 @@
 _Static_assert(sizeof(long) == 8, "offsets are passed to system calls whole");
 
 /* So many bytes of a send are logged. */
-#define SEND_MAX 4096
+#define SEND_MAX (1 << 20)
 /* So many pieces of one vectored write are taken; the rest is a short write. */
 #define PIECES_MAX 512
 /* The log is kept away from the low descriptors, which programs close and count. */
@@ -63,17 +63,18 @@ enum kind {
     SENT,
     REFUSED,
     UNSEEN,
+    TAKEN,
 };
 
 struct header {
     uint32_t length; /* of the whole record */
     uint16_t kind;
-    uint16_t port; /* of the peer, for SENT */
+    uint16_t port; /* of the peer, for SENT and TAKEN */
     uint32_t thread;
     uint32_t error;
     uint64_t time_ns;
     uint64_t inode;
-    uint64_t value; /* an offset, a length or a descriptor */
+    uint64_t value; /* an offset or a length */
 };
 
 struct control {
@@ -414,12 +415,12 @@ done:
     return result;
 }
 
-/* Logs what a TCP socket is about to be given. */
-static void sending(int fd, const struct iovec *data, int pieces) {
+/* Logs what a TCP socket is about to be given; returns the port of the peer, 0 if it is no such socket. */
+static uint16_t sending(int fd, const struct iovec *data, int pieces) {
     int error = errno;
     struct sockaddr_storage peer;
     socklen_t length = sizeof peer;
-    uint16_t port;
+    uint16_t port = 0;
     if (log_fd < 0 || getpeername(fd, (struct sockaddr *)&peer, &length))
         goto done;
     if (peer.ss_family == AF_INET)
@@ -437,9 +438,20 @@ static void sending(int fd, const struct iovec *data, int pieces) {
             shown[used].iov_len = left;
         left -= shown[used].iov_len;
     }
-    record((struct header){.kind = SENT, .value = (uint64_t)fd, .port = port}, shown, used);
+    record((struct header){.kind = SENT, .port = port}, shown, used);
 done:
     errno = error;
+    return port;
+}
+
+/* Logs how much of it the socket took, if that was not all. */
+static ssize_t sent(uint16_t port, const struct iovec *data, int pieces, ssize_t result) {
+    size_t total = 0;
+    for (int i = 0; i < pieces; i++)
+        total += data[i].iov_len;
+    if (port && result != (ssize_t)total)
+        record((struct header){.kind = TAKEN, .port = port, .value = result < 0 ? 0 : (uint64_t)result}, NULL, 0);
+    return result;
 }
 
 ssize_t write(int fd, const void *bytes, size_t length) {
@@ -447,17 +459,15 @@ ssize_t write(int fd, const void *bytes, size_t length) {
     struct iovec data = {(void *)bytes, length};
     if (counts(fd, &stat))
         return write_file(fd, &data, 1, -1);
-    if (S_ISSOCK(stat.st_mode))
-        sending(fd, &data, 1);
-    return syscall(SYS_write, fd, bytes, length);
+    uint16_t port = S_ISSOCK(stat.st_mode) ? sending(fd, &data, 1) : 0;
+    return sent(port, &data, 1, syscall(SYS_write, fd, bytes, length));
 }
 ssize_t writev(int fd, const struct iovec *data, int pieces) {
     struct stat stat;
     if (counts(fd, &stat))
         return write_file(fd, data, pieces, -1);
-    if (S_ISSOCK(stat.st_mode))
-        sending(fd, data, pieces);
-    return syscall(SYS_writev, fd, data, pieces);
+    uint16_t port = S_ISSOCK(stat.st_mode) ? sending(fd, data, pieces) : 0;
+    return sent(port, data, pieces, syscall(SYS_writev, fd, data, pieces));
 }
 ssize_t pwrite64(int fd, const void *bytes, size_t length, off64_t offset) {
     struct stat stat;
@@ -480,15 +490,16 @@ ssize_t pwritev(int fd, const struct iovec *data, int pieces, off_t offset) {
 }
 ssize_t sendto(int fd, const void *bytes, size_t length, int flags, const struct sockaddr *to, socklen_t to_length) {
     struct iovec data = {(void *)bytes, length};
-    sending(fd, &data, 1);
-    return syscall(SYS_sendto, fd, bytes, length, flags, to, to_length);
+    uint16_t port = sending(fd, &data, 1);
+    return sent(port, &data, 1, syscall(SYS_sendto, fd, bytes, length, flags, to, to_length));
 }
 ssize_t send(int fd, const void *bytes, size_t length, int flags) {
     return sendto(fd, bytes, length, flags, NULL, 0);
 }
 ssize_t sendmsg(int fd, const struct msghdr *message, int flags) {
-    sending(fd, message->msg_iov, (int)message->msg_iovlen);
-    return syscall(SYS_sendmsg, fd, message, flags);
+    int pieces = (int)message->msg_iovlen;
+    uint16_t port = sending(fd, message->msg_iov, pieces);
+    return sent(port, message->msg_iov, pieces, syscall(SYS_sendmsg, fd, message, flags));
 }
 
 int ftruncate64(int fd, off64_t length) {

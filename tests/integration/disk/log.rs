@@ -39,8 +39,10 @@ pub enum Event {
     Synced { inode: u64 },
     /// The sync that this thread began was made to fail.
     SyncFailed { inode: u64 },
-    /// Bytes are about to leave on the connection to this port; only the first ones of many.
+    /// Bytes are about to leave on the connection to this port; of more than a mebibyte only the first ones.
     Sent { port: u16, bytes: Vec<u8> },
+    /// Of the last [`Event::Sent`] to this port the socket took only so many bytes.
+    Taken { port: u16, length: u64 },
     /// A call was made to fail.
     Refused { error: i32, call: String },
     /// Something was done that the log cannot represent.
@@ -110,6 +112,7 @@ fn decode_record(record: &[u8]) -> Record {
     let (inode, value, data) = (number(24..32), number(32..40), &record[HEADER..]);
     let error = i32::try_from(number(12..16)).expect("errors are small");
     let path = |bytes: &[u8]| PathBuf::from(text(bytes));
+    let port = |number| u16::try_from(number).expect("it has two bytes");
     let event = match number(4..6) {
         1 => Event::Started,
         2 => Event::Created {
@@ -141,7 +144,7 @@ fn decode_record(record: &[u8]) -> Record {
         8 => Event::Synced { inode },
         9 => Event::SyncFailed { inode },
         10 => Event::Sent {
-            port: u16::try_from(number(6..8)).expect("it has two bytes"),
+            port: port(number(6..8)),
             bytes: data.to_vec(),
         },
         11 => Event::Refused {
@@ -149,6 +152,10 @@ fn decode_record(record: &[u8]) -> Record {
             call: text(data),
         },
         12 => Event::Unseen { what: text(data) },
+        13 => Event::Taken {
+            port: port(number(6..8)),
+            length: value,
+        },
         kind => panic!("the log holds a record of kind {kind}"),
     };
     Record {

@@ -26,6 +26,7 @@ use rustix::io::Errno;
 
 use super::harness::new_dir;
 pub use log::{Event, Record};
+pub use random::Random;
 
 /// A directory under the file layer. Dropping it leaves the directory alone.
 pub struct Disk {
@@ -295,6 +296,24 @@ impl Log {
             fs::create_dir_all(parent).expect("a directory of the test");
             fs::write(path, bytes).expect("a directory of the test");
         }
+    }
+
+    /// The bytes that the connection to this port had been given after the first `cut_at` records.
+    pub fn sent(&self, port: u16, cut_at: usize) -> Vec<u8> {
+        let (mut all, mut last) = (Vec::new(), 0);
+        for record in &self.records[..cut_at] {
+            match &record.event {
+                Event::Sent { port: to, bytes } if *to == port => {
+                    last = all.len();
+                    all.extend(bytes);
+                }
+                Event::Taken { port: to, length } if *to == port => {
+                    all.truncate(last + usize::try_from(*length).expect("it was sent"));
+                }
+                _ => {}
+            }
+        }
+        all
     }
 
     fn model(&self, cut_at: usize) -> Model<'_> {

@@ -200,6 +200,7 @@ impl<'a> Model<'a> {
             | Event::Synced { .. }
             | Event::SyncFailed { .. }
             | Event::Sent { .. }
+            | Event::Taken { .. }
             | Event::Refused { .. } => return,
         };
         self.changes.push(Change::new(number, (file, name)));

@@ -1,0 +1,409 @@
+//! What was acknowledged is on the disk: the broker is killed, its power is cut, its disk is full, broken and slow.
+//!
+//! The load is random; its seed is printed. `MIDGE_CRASH_ROUNDS` says how many rounds are played, a few by default, and
+//! `MIDGE_CRASH_SEED` repeats the seed of a failure, though not the moments at which threads ran.
+
+mod clients;
+
+use std::fs;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::process::Signal;
+
+use super::disk::{Disk, Event, Log, Random};
+use super::harness::*;
+use clients::{Counts, Publisher, Subscriber, retained};
+
+/// What makes a broker durable; the rest keeps the load from dropping messages, the directory its own where the tests run
+/// as root, and the log short.
+const DURABLE: [&str; 7] = [
+    "user root",
+    "persistence true",
+    "persistence_location {dir}/data/",
+    "max_queued_messages 0",
+    "log_type error",
+    "log_type warning",
+    "log_type notice",
+];
+
+/// How many rounds are played where nobody asked for more.
+const ROUNDS: u64 = 4;
+
+/// How long a turn of the load goes on, at most.
+const TURN: Duration = Duration::from_millis(250);
+
+/// A directory of brokers that come and go, its disk, and the clients.
+struct Scene {
+    dir: PathBuf,
+    random: Random,
+    disk: Disk,
+    publishers: Vec<Publisher>,
+    subscribers: Vec<Subscriber>,
+}
+
+impl Scene {
+    fn new() -> Scene {
+        let seed = seed();
+        println!("MIDGE_CRASH_SEED={seed}");
+        let dir = new_dir();
+        let disk = Disk::new(&dir.join("data"));
+        let mut random = Random::new(seed);
+        let mut publisher = |id, version| Publisher::new(id, version, random.next());
+        let publishers = [
+            publisher("p0", Version::V5),
+            publisher("p1", Version::V311),
+            publisher("p2", Version::V5),
+        ];
+        let mut subscriber = |id, version| Subscriber::new(id, version, random.next());
+        let subscribers = [
+            subscriber("s0", Version::V311),
+            subscriber("s1", Version::V5),
+            subscriber("s2", Version::V5),
+        ];
+        Scene {
+            dir,
+            disk,
+            publishers: publishers.to_vec(),
+            subscribers: subscribers.to_vec(),
+            random,
+        }
+    }
+
+    /// A broker with the file layer below it.
+    fn start(&self) -> Broker {
+        Broker::start_in(&self.dir, &DURABLE, &self.disk.environment())
+    }
+
+    /// Every subscriber subscribes, once for its whole life; the broker is killed as soon as the last one is confirmed.
+    fn subscribe(&mut self) {
+        let broker = self.start();
+        for subscriber in &mut self.subscribers {
+            subscriber.subscribe(broker.address());
+        }
+        broker.stop_by(Signal::KILL);
+    }
+
+    /// Publishers and some subscribers at work, until the broker is ended by `signal` at a random moment.
+    fn work_until(&mut self, broker: Broker, signal: Signal) {
+        let address = broker.address();
+        let turn = TURN.mul_f64(self.random.below(1000) as f64 / 1000.0);
+        let random = &mut self.random;
+        thread::scope(|scope| {
+            for publisher in &mut self.publishers {
+                scope.spawn(move || publisher.run(address, usize::MAX));
+            }
+            for subscriber in &mut self.subscribers {
+                // Others stay away, so that their messages queue up.
+                if random.below(3) > 0 {
+                    scope.spawn(move || subscriber.run(address, None));
+                }
+            }
+            thread::sleep(turn);
+            broker.stop_by(signal);
+        });
+    }
+
+    /// What was published so far is completed, and arrives.
+    fn complete(&mut self, broker: &Broker) {
+        let address = broker.address();
+        for publisher in &mut self.publishers {
+            let sent = publisher.sent();
+            assert!(publisher.run(address, sent), "the broker ended");
+        }
+        let goal: Counts = self.publishers.iter().flat_map(Publisher::counts).collect();
+        for subscriber in &mut self.subscribers {
+            assert!(subscriber.run(address, Some(&goal)), "the broker ended");
+        }
+        self.assert_retained(broker);
+    }
+
+    fn assert_retained(&self, broker: &Broker) {
+        let found = retained(broker);
+        for publisher in &self.publishers {
+            publisher.assert_retained(&found);
+        }
+    }
+
+    /// How many messages there were, for who reads along.
+    fn tell(&self, what: &str) {
+        let sent: usize = self.publishers.iter().map(Publisher::sent).sum();
+        let repeated: Vec<_> = self.subscribers.iter().map(|s| s.repeated).collect();
+        println!("{what}: {sent} messages were published; those that came again: {repeated:?}");
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        // What a failure leaves is worth a look.
+        if !thread::panicking() {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+fn rounds() -> u64 {
+    number("MIDGE_CRASH_ROUNDS").unwrap_or(ROUNDS)
+}
+
+fn seed() -> u64 {
+    number("MIDGE_CRASH_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        now.expect("it is after 1970").as_nanos() as u64
+    })
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable}: {text:?}, expected a number")))
+}
+
+/// The broker is killed at random moments, and once asked to end; nothing that it acknowledged is lost, nothing of QoS 2
+/// comes twice, order is kept, and what is retained is what was acknowledged last, or newer.
+#[test]
+fn nothing_acknowledged_is_lost_by_sigkill() {
+    let mut scene = Scene::new();
+    scene.subscribe();
+    for round in 0..rounds() {
+        let broker = scene.start();
+        scene.assert_retained(&broker);
+        let asked = round % 8 == 3;
+        scene.work_until(broker, if asked { Signal::TERM } else { Signal::KILL });
+    }
+    let broker = scene.start();
+    scene.complete(&broker);
+    assert!(broker.stop().success());
+    scene.tell("SIGKILL");
+    // Nothing that all have comes again.
+    let broker = scene.start();
+    let before: Vec<_> = scene.subscribers.iter().map(|s| s.repeated).collect();
+    scene.complete(&broker);
+    let after: Vec<_> = scene.subscribers.iter().map(|s| s.repeated).collect();
+    assert_eq!(before, after);
+    assert!(broker.stop().success());
+    scene.disk.assert_explained();
+}
+
+/// The same where the power fails, at any moment of a life that also had crashes.
+#[test]
+fn nothing_acknowledged_is_lost_by_a_power_cut() {
+    let mut scene = Scene::new();
+    scene.subscribe();
+    let first = scene.disk.log().records().len();
+    for _ in 0..2 {
+        let broker = scene.start();
+        scene.work_until(broker, Signal::KILL);
+    }
+    let log = scene.disk.log();
+    scene.tell("power cuts");
+    for _ in 0..rounds() * 3 {
+        let (cut_at, seed) = (place(&log, first, &mut scene.random), scene.random.next());
+        println!("cut at {cut_at} of {}, seed {seed}", log.records().len());
+        let dir = new_dir();
+        log.power_cut(cut_at, seed, &dir.join("data"));
+        let broker = Broker::start_in(&dir, &DURABLE, &[]);
+        let sent_to = |port| log.sent(port, cut_at);
+        let publishers = scene.publishers.iter().map(|p| p.rewound(sent_to));
+        let subscribers = scene.subscribers.iter().map(|s| s.rewound(sent_to));
+        let mut then = Scene {
+            publishers: publishers.collect(),
+            subscribers: subscribers.collect(),
+            random: scene.random.clone(),
+            disk: Disk::new(&dir.join("data")),
+            dir,
+        };
+        then.assert_retained(&broker);
+        then.complete(&broker);
+        assert!(broker.stop().success());
+    }
+}
+
+/// Somewhere behind `first`; more often than not where something has just been sent, which is when promises are made.
+fn place(log: &Log, first: usize, random: &mut Random) -> usize {
+    let span = (log.records().len() - first) as u64;
+    let somewhere = first + random.below(span + 1) as usize;
+    if random.below(4) == 0 {
+        return somewhere;
+    }
+    let is_sent = |record: &super::disk::Record| matches!(record.event, Event::Sent { .. });
+    let next = log.records()[somewhere..].iter().position(is_sent);
+    next.map_or(somewhere, |next| somewhere + next + 1)
+}
+
+/// A full disk loses nothing: nothing is acknowledged while there is no room, and everything once there is.
+#[test]
+fn a_full_disk_acknowledges_nothing_until_it_has_room() {
+    a_disk_that_fails_for_a_while(Disk::full);
+}
+
+/// So does one that fails.
+#[test]
+fn a_broken_disk_acknowledges_nothing_until_it_works() {
+    a_disk_that_fails_for_a_while(Disk::broken);
+}
+
+fn a_disk_that_fails_for_a_while(fail: fn(&Disk)) {
+    let mut scene = Scene::new();
+    scene.subscribe();
+    let broker = scene.start();
+    let address = broker.address();
+    for publisher in &mut scene.publishers {
+        assert!(publisher.run(address, 20), "the broker ended");
+    }
+    fail(&scene.disk);
+    // Nobody is there to receive it, so it must be stored.
+    let mut client = broker.open(Version::V5);
+    client.send(connect("one").clean(true));
+    let mut one = publish("state/one", "one/1/1/").qos(1).packet_id(7);
+    one.retain = true;
+    client.send(&one);
+    let start = Instant::now();
+    let mut packets = Vec::new();
+    while start.elapsed() < Duration::from_millis(700) {
+        packets.extend(client.poll(Duration::from_millis(50)).unwrap_or_default());
+    }
+    let is_puback = |packet: &Vec<u8>| packet[0] == 0x40 && packet.get(4).is_none_or(|r| *r < 0x80);
+    assert!(
+        !packets.iter().any(is_puback),
+        "acknowledged, but not stored"
+    );
+    let refused = scene.disk.log();
+    let refused = refused.records().iter();
+    let refused = refused.filter(|record| {
+        matches!(
+            record.event,
+            Event::Refused { .. } | Event::SyncFailed { .. }
+        )
+    });
+    assert!(refused.count() > 0, "the disk was never asked");
+    // Others are served all the while.
+    let mut other = broker.open(Version::V311);
+    other.send(connect("other"));
+    other.expect_connack();
+    other.fence();
+    scene.disk.heal();
+    scene.work_until(broker, Signal::KILL);
+    let broker = scene.start();
+    scene.complete(&broker);
+    scene.tell("a disk that failed");
+    assert!(broker.stop().success());
+    scene.disk.assert_explained();
+}
+
+/// With a disk that takes a second for a sync, QoS 0 traffic and PINGREQ go on, and PUBACK comes only after.
+#[test]
+fn a_slow_disk_delays_only_what_waits_for_it() {
+    const SYNC: Duration = Duration::from_millis(1000);
+    const UNDISTURBED: Duration = Duration::from_millis(300);
+    let scene = Scene::new();
+    let broker = scene.start();
+    let mut sleeper = broker.connect_with(Version::V311, connect("sleeper").persistent());
+    sleeper.subscribe("a", 1);
+    sleeper.leave();
+    let mut sender = broker.connect_v5("sender");
+    let mut other = broker.subscriber(Version::V311, "other", "b", 0);
+    scene.disk.slow(SYNC);
+    let start = Instant::now();
+    sender.send(publish("a", "durable").qos(1).packet_id(1));
+    while start.elapsed() < SYNC / 2 {
+        let asked = Instant::now();
+        other.fence();
+        other.send(publish("b", "at once"));
+        other.expect(publish("b", "at once"));
+        let taken = asked.elapsed();
+        assert!(taken < UNDISTURBED, "the disk held others up: {taken:?}");
+    }
+    sender.expect(puback(1));
+    let taken = start.elapsed();
+    assert!(taken >= SYNC, "acknowledged after {taken:?}");
+    scene.disk.heal();
+    let status = broker.stop();
+    assert!(status.success());
+    let _ = fs::remove_dir_all(&scene.dir);
+}
+
+/// From the log of the file layer: PUBACK and PUBREC leave when a sync has ended that began after their message was
+/// written.
+#[test]
+fn an_acknowledgement_never_precedes_its_sync() {
+    const MESSAGES: u16 = 60;
+    let scene = Scene::new();
+    let broker = scene.start();
+    for id in ["sleeper", "late"] {
+        let mut sleeper = broker.connect_with(Version::V311, connect(id).persistent());
+        sleeper.subscribe("a/#", 2);
+        sleeper.leave();
+    }
+    // Slow enough that whoever does not wait is seen.
+    scene.disk.slow(Duration::from_millis(5));
+    let mut sender = broker.connect_v5("sender");
+    let port = sender.socket().local_addr().expect("it is connected");
+    let marker = |id: u16| format!("<the message number {id}>");
+    let mut answers = 0;
+    for id in 1..=MESSAGES {
+        let qos = 1 + (id % 2) as u8;
+        sender.send(publish("a/b", marker(id)).qos(qos).packet_id(id));
+        // Now and then it waits, so that batches are of any size.
+        if id % 7 == 0 || id % 15 == 0 || id == MESSAGES {
+            while answers < id {
+                let packet = sender.expect_packet();
+                match packet[0] {
+                    0x50 => sender.send(pubrel(u16::from_be_bytes([packet[2], packet[3]]))),
+                    _ => answers += 1,
+                }
+            }
+        }
+    }
+    let log = scene.disk.log();
+    for id in 1..=MESSAGES {
+        let acknowledged = place_of_acknowledgement(&log, port.port(), id);
+        let synced = place_of_sync(&log, marker(id).as_bytes());
+        assert!(
+            synced < acknowledged,
+            "message {id}: synced by record {synced}, acknowledged by {acknowledged}"
+        );
+    }
+    assert!(broker.stop().success());
+    scene.disk.assert_explained();
+}
+
+/// The record that sends PUBACK or PUBREC for this Packet Identifier, and nothing else has, to this port.
+fn place_of_acknowledgement(log: &Log, port: u16, packet_id: u16) -> usize {
+    let [high, low] = packet_id.to_be_bytes();
+    let sends = |event: &Event| match event {
+        Event::Sent { port: to, bytes } if *to == port => {
+            let mut heads = bytes.windows(4);
+            heads.any(|head| matches!(head, [0x40 | 0x50, 2..=4, h, l] if (*h, *l) == (high, low)))
+        }
+        _ => false,
+    };
+    let records = log.records().iter();
+    let mut records = records.map(|record| &record.event);
+    records
+        .position(sends)
+        .unwrap_or_else(|| panic!("message {packet_id} was never acknowledged"))
+}
+
+/// The record that ends the first sync of a file that these bytes were written to before it began.
+fn place_of_sync(log: &Log, marker: &[u8]) -> usize {
+    let holds = |bytes: &[u8]| bytes.windows(marker.len()).any(|part| part == marker);
+    let mut written: Option<u64> = None;
+    let mut begun: Option<u32> = None;
+    for (number, record) in log.records().iter().enumerate() {
+        match &record.event {
+            Event::Written { inode, bytes, .. } if written.is_none() && holds(bytes) => {
+                written = Some(*inode);
+            }
+            Event::SyncBegun { inode } if written == Some(*inode) && begun.is_none() => {
+                begun = Some(record.thread);
+            }
+            Event::Synced { inode } if written == Some(*inode) && begun == Some(record.thread) => {
+                return number;
+            }
+            _ => {}
+        }
+    }
+    panic!("{}: never synced", marker.escape_ascii());
+}
