@@ -6,6 +6,7 @@
 mod clients;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -88,20 +89,30 @@ impl Scene {
     /// Publishers and some subscribers at work, until the broker is ended by `signal` at a random moment.
     fn work_until(&mut self, broker: Broker, signal: Signal) {
         let address = broker.address();
-        let turn = TURN.mul_f64(self.random.below(1000) as f64 / 1000.0);
+        self.work(address, || {
+            broker.stop_by(signal);
+        });
+    }
+
+    /// Publishers and some subscribers at work, each until it goes or the broker does; at a random moment `end` is called.
+    fn work(&mut self, address: SocketAddr, end: impl FnOnce()) {
+        let start = Instant::now();
         let random = &mut self.random;
+        let turn = part_of(TURN, random);
         thread::scope(|scope| {
             for publisher in &mut self.publishers {
-                scope.spawn(move || publisher.run(address, usize::MAX));
+                let leaves = (start + part_of(TURN * 2, random)).min(start + TURN);
+                scope.spawn(move || publisher.run(address, usize::MAX, Some(leaves)));
             }
             for subscriber in &mut self.subscribers {
                 // Others stay away, so that their messages queue up.
                 if random.below(3) > 0 {
-                    scope.spawn(move || subscriber.run(address, None));
+                    let leaves = (start + part_of(TURN * 2, random)).min(start + TURN);
+                    scope.spawn(move || subscriber.run(address, None, Some(leaves)));
                 }
             }
             thread::sleep(turn);
-            broker.stop_by(signal);
+            end();
         });
     }
 
@@ -110,11 +121,14 @@ impl Scene {
         let address = broker.address();
         for publisher in &mut self.publishers {
             let sent = publisher.sent();
-            assert!(publisher.run(address, sent), "the broker ended");
+            assert!(publisher.run(address, sent, None), "the broker ended");
         }
         let goal: Counts = self.publishers.iter().flat_map(Publisher::counts).collect();
         for subscriber in &mut self.subscribers {
-            assert!(subscriber.run(address, Some(&goal)), "the broker ended");
+            assert!(
+                subscriber.run(address, Some(&goal), None),
+                "the broker ended"
+            );
         }
         self.assert_retained(broker);
     }
@@ -143,6 +157,10 @@ impl Drop for Scene {
     }
 }
 
+fn part_of(time: Duration, random: &mut Random) -> Duration {
+    time.mul_f64(random.below(1000) as f64 / 1000.0)
+}
+
 fn rounds() -> u64 {
     number("MIDGE_CRASH_ROUNDS").unwrap_or(ROUNDS)
 }
@@ -158,6 +176,22 @@ fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
     let number = text.parse();
     Some(number.unwrap_or_else(|_| panic!("{variable}: {text:?}, expected a number")))
+}
+
+/// The clients themselves, with a broker that stays: what they demand can be had.
+#[test]
+fn connections_that_break_lose_nothing() {
+    let mut scene = Scene::new();
+    let broker = Broker::start(&DURABLE[3..]);
+    for subscriber in &mut scene.subscribers {
+        subscriber.subscribe(broker.address());
+    }
+    for _ in 0..rounds() {
+        scene.work(broker.address(), || {});
+        scene.assert_retained(&broker);
+    }
+    scene.complete(&broker);
+    scene.tell("broken connections");
 }
 
 /// The broker is killed at random moments, and once asked to end; nothing that it acknowledged is lost, nothing of QoS 2
@@ -203,7 +237,6 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
         println!("cut at {cut_at} of {}, seed {seed}", log.records().len());
         let dir = new_dir();
         log.power_cut(cut_at, seed, &dir.join("data"));
-        let broker = Broker::start_in(&dir, &DURABLE, &[]);
         let sent_to = |port| log.sent(port, cut_at);
         let publishers = scene.publishers.iter().map(|p| p.rewound(sent_to));
         let subscribers = scene.subscribers.iter().map(|s| s.rewound(sent_to));
@@ -214,6 +247,7 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
             disk: Disk::new(&dir.join("data")),
             dir,
         };
+        let broker = then.start();
         then.assert_retained(&broker);
         then.complete(&broker);
         assert!(broker.stop().success());
@@ -250,7 +284,7 @@ fn a_disk_that_fails_for_a_while(fail: fn(&Disk)) {
     let broker = scene.start();
     let address = broker.address();
     for publisher in &mut scene.publishers {
-        assert!(publisher.run(address, 20), "the broker ended");
+        assert!(publisher.run(address, 20, None), "the broker ended");
     }
     fail(&scene.disk);
     // Nobody is there to receive it, so it must be stored.
