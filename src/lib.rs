@@ -45,4 +45,5 @@ pub mod cli;
 pub mod config;
 pub mod mqtt;
 pub mod net;
+pub mod persistence;
 pub mod server;

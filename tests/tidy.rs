@@ -35,7 +35,7 @@ fn read(path: &Path) -> String {
 }
 
 /// Which rooms a room may name.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("mqtt", &[]),
     ("buffer", &[]),
     ("config", &[]),
@@ -43,13 +43,32 @@ const ARROWS: [(&str, &[&str]); 8] = [
     ("broker", &["mqtt", "buffer", "auth", "config"]),
     ("net", &["buffer", "config"]),
     (
+        "persistence",
+        &["mqtt", "buffer", "config", "auth", "broker"],
+    ),
+    (
         "server",
-        &["mqtt", "buffer", "config", "auth", "broker", "net"],
+        &[
+            "mqtt",
+            "buffer",
+            "config",
+            "auth",
+            "broker",
+            "net",
+            "persistence",
+        ],
     ),
     (
         "cli",
         &[
-            "mqtt", "buffer", "config", "auth", "broker", "net", "server",
+            "mqtt",
+            "buffer",
+            "config",
+            "auth",
+            "broker",
+            "net",
+            "server",
+            "persistence",
         ],
     ),
 ];

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What the files of a configuration say, for each of its listeners. The default is that of listeners without files.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Auth {
     doors: Vec<Door>,
     /// Each password file once.

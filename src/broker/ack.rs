@@ -49,6 +49,9 @@ impl Broker {
             }
             Some(exchange) => {
                 exchange.delivery = None; // [MQTT-4.3.3-6]
+                if let Some(row) = &exchange.row {
+                    self.output.journal.handed_over(row, packet_id);
+                }
                 true
             }
             None => {
@@ -63,18 +66,22 @@ impl Broker {
         let Some(link) = &mut client.link else {
             return Ok(());
         };
-        match known || !link.is_v5() {
-            // [MQTT-4.3.3-4]
-            true => send_pubrel(&client.session.client_id, link, &mut self.output, packet_id),
-            false => link.answer(&mut self.output, |out| {
-                Ack::new(packet_id, ReasonCode::PacketIdentifierNotFound).encode(
-                    // [MQTT-3.6.2-1]
-                    PacketType::Pubrel,
-                    crate::mqtt::ProtocolVersion::V5,
-                    out,
-                );
-            }),
-        }
+        let reason_code = match known || !link.is_v5() {
+            true => ReasonCode::Success,                   // [MQTT-4.3.3-4]
+            false => ReasonCode::PacketIdentifierNotFound, // [MQTT-3.6.2-1]
+        };
+        log::debug!(
+            "Sending PUBREL to {} (m{packet_id})",
+            client.session.client_id
+        );
+        let kind = PacketType::Pubrel;
+        link.acknowledge(
+            &client.session,
+            kind,
+            packet_id,
+            reason_code,
+            &mut self.output,
+        );
         Ok(())
     }
 
@@ -127,9 +134,14 @@ impl Broker {
         };
         if let Some(received) = received {
             let message = received.message;
+            // Before it is routed: the batch that removes it holds what it leads to, and what is sent waits for it.
+            let is_stored = received.row.is_some();
+            drop(received.row);
             // [MQTT-4.3.3-13]
             if !message.is_expired(now) && self.may_publish(key, message.topic()) {
-                self.route(Some(key), &mut Publication::of(&message), now);
+                let mut publication = Publication::of(&message);
+                publication.is_released = is_stored;
+                self.route(Some(key), &mut publication, now);
             }
         }
         self.acknowledge(key, PacketType::Pubcomp, packet_id, reason_code); // [MQTT-4.3.3-11]
@@ -152,21 +164,21 @@ impl Broker {
             _ => log::debug!("Sending PUBCOMP to {name} (m{packet_id})"),
         }
         if let Some(link) = &mut client.link {
-            let version = link.version();
-            link.answer(&mut self.output, |out| {
-                Ack::new(packet_id, reason_code).encode(kind, version, out);
-            });
+            link.acknowledge(
+                &client.session,
+                kind,
+                packet_id,
+                reason_code,
+                &mut self.output,
+            );
         }
     }
 }
 
-/// Sends PUBREL: we know that the receiver owns the message.
-pub(super) fn send_pubrel(name: &str, link: &mut Link, output: &mut Output, packet_id: PacketId) {
+/// Sends PUBREL again: we have known for long that the receiver owns the message.
+pub(super) fn resend_pubrel(name: &str, link: &mut Link, output: &mut Output, packet_id: PacketId) {
     log::debug!("Sending PUBREL to {name} (m{packet_id})");
-    let version = link.version();
-    link.answer(output, |out| {
-        Ack::new(packet_id, ReasonCode::Success).encode(PacketType::Pubrel, version, out);
-    });
+    link.send_ack(PacketType::Pubrel, packet_id, ReasonCode::Success, output);
 }
 
 /// Says so once for each connection: a client that is out of step may well be so for every message.

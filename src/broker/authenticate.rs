@@ -193,7 +193,7 @@ impl Broker {
         if let Some(hash) = hash
             && self.verified.knows(user_name, hash, password)
         {
-            let proof = Proof::Password(hash.clone());
+            let proof = Proof::Password(Some(hash.clone()));
             return Ok(Some(Authenticated::new(Some(user_name), proof)));
         }
         if let Password::Compared {
@@ -205,7 +205,7 @@ impl Broker {
             let (true, Some(hash)) = (is_right, hash) else {
                 return Err(ReasonCode::NotAuthorized);
             };
-            let proof = Proof::Password(hash.clone());
+            let proof = Proof::Password(Some(hash.clone()));
             return Ok(Some(Authenticated::new(Some(user_name), proof)));
         }
         link.password = Password::Waits;

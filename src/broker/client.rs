@@ -6,6 +6,7 @@
 //! 3. A slot without a name has a link: it waits for CONNECT.
 
 use super::deliver::Output;
+use super::gate::HELD_MAX;
 use super::session::Session;
 use super::timers::{Time, TimerKey};
 use crate::auth::password::PasswordHash;
@@ -99,6 +100,12 @@ pub struct Link {
     pub answer_bytes: u32,
     /// PUBLISH packets that wait because the socket would not take more; the same estimate.
     pub backlog: u32,
+    /// How much of what is for it waits for a commit.
+    pub held: u32,
+    /// How many SUBACKs and UNSUBACKs are among that.
+    pub held_answers: u32,
+    /// Whether the whole outbox waits for a commit, since CONNACK does.
+    pub is_held: bool,
     /// Whether the log was told of an acknowledgement for nothing.
     pub warned_of_unknown: bool,
     /// Whether the log was told that the client exceeds our Receive Maximum.
@@ -140,6 +147,9 @@ impl Link {
             outbox: Outbox::new(),
             answer_bytes: 0,
             backlog: 0,
+            held: 0,
+            held_answers: 0,
+            is_held: false,
             warned_of_unknown: false,
             warned_of_quota: false,
             keep_alive: 0,
@@ -179,7 +189,7 @@ impl Link {
 
     /// Whether so many of its answers wait that its next packets should wait too.
     pub fn is_congested(&self) -> bool {
-        self.answer_bytes > ANSWER_BYTES_MAX
+        self.answer_bytes > ANSWER_BYTES_MAX || self.held > HELD_MAX
     }
 
     /// The socket took `sent` bytes of the outbox; the rest waits on.
@@ -313,6 +323,18 @@ impl Clients {
         key
     }
 
+    /// Makes a slot for a session that has no connection, and a name that no other has.
+    pub fn restore(&mut self, session: Session) -> ClientKey {
+        let client_id = Rc::clone(&session.client_id);
+        let index = self.slots.insert(Client {
+            session,
+            link: None,
+        });
+        let key = ClientKey(index as u32);
+        self.name(key, &client_id);
+        key
+    }
+
     /// The slot that `connection` belongs to, if it is still attached.
     #[inline]
     pub fn by_connection(&self, connection: ConnectionKey) -> Option<ClientKey> {
@@ -355,7 +377,8 @@ impl Clients {
 
     /// Gives the session in `key` its name, which nobody else has.
     pub fn name(&mut self, key: ClientKey, client_id: &Rc<str>) {
-        debug_assert!(self.find(client_id).is_none() && !client_id.is_empty());
+        debug_assert!(!client_id.is_empty());
+        debug_assert!(self.find(client_id).is_none());
         self[key].session.client_id = Rc::clone(client_id);
         let (hasher, slots) = (&self.hasher, &self.slots);
         self.names

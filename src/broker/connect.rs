@@ -438,6 +438,7 @@ impl Broker {
         *maximum = (*maximum).max(self.clients.named() as u64);
         let client = &mut self.clients[key];
         if let Some(link) = &mut client.link {
+            link.hold_connack(&client.session, &mut self.output);
             begin_resending(&mut client.session, link, &mut self.output, now);
         }
         self.pump(key, now);
@@ -478,6 +479,12 @@ impl Broker {
         session.expiry = agreed.expiry;
         session.will = will; // [MQTT-3.1.2-7]
         session.received.begin_connection();
+        if session.row.is_none() && agreed.expiry != SessionExpiry::WithConnection {
+            session.row = self.output.journal.session_row();
+        }
+        if session.row.is_some() {
+            self.output.journal.session_changed(key);
+        }
         let link = link.as_mut().expect("CONNECT came on a link");
         link.version = Some(connect.version);
         link.password = Password::NotAsked;

@@ -7,7 +7,9 @@
 //!    `max_queued_messages` and `max_queued_bytes`, and answers stop its own reading (`Broker::is_congested`).
 
 use super::client::{Client, Link};
+use super::gate::{Gate, Held, batch_of_publish};
 use super::inflight::{Delivery, Inflight, SubscriptionIdentifiers};
+use super::journal::{Journal, OfDelivery, Row};
 use super::message::{Publication, Tally, remaining_seconds};
 use super::session::Session;
 use super::statistics::Statistics;
@@ -60,6 +62,10 @@ pub struct Output {
     pub statistics: Statistics,
     /// How much is stored.
     pub tally: Rc<Tally>,
+    /// What must survive a restart.
+    pub journal: Journal,
+    /// What waits for a commit.
+    pub gate: Gate,
     layouts: Layouts,
 }
 
@@ -204,6 +210,13 @@ pub fn deliver(
                 enqueue(session, delivery, output, config, now);
             }
             Some(link) if backlog_is_full(link, config) => drop_publication(session, output),
+            Some(link)
+                if publication.is_released
+                    && let Some(batch) = output.journal.pending() =>
+            {
+                let delivery = Delivery::new(publication, qos, retain, wanted.identifiers, output);
+                link.hold(batch, Held::Copy(Box::new(delivery)), output);
+            }
             Some(link) => {
                 let copy = Copy {
                     qos,
@@ -228,7 +241,13 @@ pub fn deliver(
     match &mut link {
         Some(link) if session.queue.is_empty() && has_room(session, link, &delivery, config) => {
             let identifiers = delivery.identifiers.clone();
-            let packet_id = session.inflight.begin(delivery);
+            let (journal, row) = (&output.journal, session.row.as_ref());
+            let packet_id = session.inflight.begin(delivery, |delivery, packet_id| {
+                journal.delivery(row, delivery, Some(packet_id))
+            });
+            if let Some(batch) = batch_of_publish(session, qos, publication.is_released, output) {
+                return link.hold_publish(batch, packet_id, output);
+            }
             let copy = Copy {
                 qos,
                 retain,
@@ -489,7 +508,10 @@ pub fn enqueue(
         }
     }
     session.is_dropping = false;
-    session.queue.push(delivery);
+    let row = output
+        .journal
+        .delivery(session.row.as_ref(), &delivery, None);
+    session.queue.push(delivery, row);
 }
 
 fn queue_accepts(session: &Session, delivery: &Delivery, config: &Config) -> bool {
@@ -527,10 +549,10 @@ pub fn pump_queue(
         if next.qos != QoS::AtMostOnce && !has_room(session, link, next, config) {
             return;
         }
-        let Some(delivery) = session.queue.pop() else {
+        let Some((delivery, row)) = session.queue.pop() else {
             return;
         };
-        send_delivery(session, link, delivery, output, now);
+        send_delivery(session, link, delivery, row, output, now);
     }
 }
 
@@ -541,11 +563,13 @@ pub fn accepts_now(session: &Session, link: &Link, delivery: &Delivery, config: 
 }
 
 /// Sends `delivery`, for which there is room, unless it expired, is too large for this client, or is no longer for it to
-/// read: what it may not read now it does not get, whatever it might have read when the message came.
+/// read: what it may not read now it does not get, whatever it might have read when the message came. `row` is where it was
+/// stored while it waited.
 pub fn send_delivery(
     session: &mut Session,
     link: &mut Link,
     delivery: Delivery,
+    row: Option<Row<OfDelivery>>,
     output: &mut Output,
     now: Time,
 ) {
@@ -561,7 +585,21 @@ pub fn send_delivery(
     let message = Rc::clone(&delivery.message);
     let identifiers = delivery.identifiers.clone();
     let (qos, retain) = (delivery.qos, delivery.retain);
-    let packet_id = has_id.then(|| session.inflight.begin(delivery));
+    let (journal, of_session) = (&output.journal, session.row.as_ref());
+    let packet_id = has_id.then(|| {
+        session.inflight.begin(delivery, |delivery, packet_id| {
+            match &row {
+                Some(row) => journal.sent(row, packet_id),
+                None => return journal.delivery(of_session, delivery, Some(packet_id)),
+            }
+            row
+        })
+    });
+    if let Some(packet_id) = packet_id
+        && let Some(batch) = batch_of_publish(session, qos, false, output)
+    {
+        return link.hold_publish(batch, packet_id, output);
+    }
     let copy = Copy {
         qos,
         retain,
@@ -584,6 +622,58 @@ pub fn send_delivery(
     }
 }
 
+/// Sends the PUBLISH of an exchange that has waited for a commit, unless it was finished meanwhile.
+pub fn send_held(
+    session: &mut Session,
+    link: &mut Link,
+    packet_id: PacketId,
+    output: &mut Output,
+    now: Time,
+) {
+    let exchange = session.inflight.get_mut(packet_id);
+    let Some(delivery) = exchange.and_then(|exchange| exchange.delivery.clone()) else {
+        return;
+    };
+    link.window_used -= 1; // until it is sent
+    if !send_copy_of(&delivery, Some(packet_id), session, link, output, now) {
+        session.inflight.finish(packet_id);
+    }
+}
+
+/// Sends a PUBLISH without an exchange that has waited for a commit.
+pub fn send_copy(
+    session: &Session,
+    link: &mut Link,
+    delivery: &Delivery,
+    output: &mut Output,
+    now: Time,
+) {
+    send_copy_of(delivery, None, session, link, output, now);
+}
+
+fn send_copy_of(
+    delivery: &Delivery,
+    packet_id: Option<PacketId>,
+    session: &Session,
+    link: &mut Link,
+    output: &mut Output,
+    now: Time,
+) -> bool {
+    let copy = Copy {
+        qos: delivery.qos,
+        retain: delivery.retain,
+        packet_id,
+        identifiers: &delivery.identifiers,
+    };
+    let mut publication = Publication::of(&delivery.message);
+    let dup = false; // [MQTT-4.3.3-2]
+    let is_sent = copy.encode_alone(&mut publication, &session.client_id, dup, link, output, now);
+    if !is_sent {
+        output.statistics.publish_dropped += 1;
+    }
+    is_sent
+}
+
 /// Sends everything again that the client has not acknowledged: PUBLISH with DUP as far as the window allows, and PUBREL,
 /// which no window holds back [MQTT-3.3.4-10], in the order of first sending [MQTT-4.4.0-1], [MQTT-4.6.0-1].
 pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Output, now: Time) {
@@ -593,7 +683,7 @@ pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Outp
         match session.inflight.get_mut(packet_id) {
             Some(exchange) if exchange.delivery.is_none() => {
                 // [MQTT-4.3.3-5]
-                super::ack::send_pubrel(&session.client_id, link, output, packet_id);
+                super::ack::resend_pubrel(&session.client_id, link, output, packet_id);
             }
             _ if link.window_used < link.window => {
                 resend(session, link, packet_id, output, now);

@@ -8,6 +8,7 @@ use super::connect::CONNECT_TIMEOUT;
 use super::deliver::Farewell;
 use super::session::SessionExpiry;
 use super::timers::Time;
+use super::will::Will;
 use super::{Broker, Fault, Timer};
 use crate::buffer::ConnectionKey;
 use crate::config::log_target::{INFORMATION, NOTICE};
@@ -157,7 +158,11 @@ impl Broker {
         if matches!(link.password, Password::Waits) {
             self.waiting.forget(link.connection);
         }
-        let outbox = std::mem::take(&mut link.outbox);
+        let mut outbox = std::mem::take(&mut link.outbox);
+        if link.is_held {
+            // CONNACK would be the first packet of it, and what it confirms is not stored.
+            outbox.clear(&mut self.output.buffers);
+        }
         self.output.closing.push(Farewell {
             // [MQTT-3.14.4-2], [MQTT-4.13.2-1]
             connection: link.connection,
@@ -222,6 +227,9 @@ impl Broker {
         }
         session.will_due = session.will.as_ref().map(|will| now + will.delay);
         session.shrink();
+        if session.row.is_some() {
+            self.output.journal.session_changed(key);
+        }
         if session.will_due.is_some_and(|due| due <= now) {
             self.publish_will(key, now);
         }
@@ -297,11 +305,15 @@ impl Broker {
     }
 
     /// The broker stops: wills are said while everybody can still hear them, those that were delayed too, and then
-    /// everybody is told.
+    /// everybody is told. Where sessions survive, a delayed will waits on with its session.
     pub fn shut_down(&mut self, now: Time) {
         let clients: Vec<ClientKey> = self.clients.iter().map(|(key, _)| key).collect();
         for &key in &clients {
-            self.publish_will(key, now);
+            let session = &self.clients[key].session;
+            let is_delayed = |will: &Will| !will.delay.is_zero();
+            if session.row.is_none() || !session.will.as_deref().is_some_and(is_delayed) {
+                self.publish_will(key, now);
+            }
         }
         for key in clients {
             if self

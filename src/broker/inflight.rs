@@ -6,6 +6,7 @@
 //! 3. A message stays until its receiver owns it: PUBACK [MQTT-4.3.2-3], or PUBREC at QoS 2 [MQTT-4.3.3-3], after which
 //!    only the identifier stays.
 
+use super::journal::{OfDelivery, Row};
 use super::message::Message;
 use crate::mqtt::{PacketId, QoS};
 use hashbrown::HashMap;
@@ -36,6 +37,8 @@ pub struct Exchange {
     payload_bytes: usize,
     /// Whether its PUBLISH was sent on this connection and so takes a place in the client's window.
     takes_place: bool,
+    /// Where it is stored.
+    pub row: Option<Row<OfDelivery>>,
     /// What was sent, until PUBREC hands it over; `None` is the wait for PUBCOMP.
     pub delivery: Option<Delivery>,
 }
@@ -97,10 +100,15 @@ impl Inflight {
     pub const MAX: usize = u16::MAX as usize - 1;
 
     /// Begins an exchange for `delivery` under a Packet Identifier that is not in use [MQTT-4.3.2-1], [MQTT-4.3.3-1].
+    /// `store` tells where it is stored under that.
     ///
     /// # Panics
     /// When there are [`Inflight::MAX`] already: the caller looks first.
-    pub fn begin(&mut self, delivery: Delivery) -> PacketId {
+    pub fn begin(
+        &mut self,
+        delivery: Delivery,
+        store: impl FnOnce(&Delivery, PacketId) -> Option<Row<OfDelivery>>,
+    ) -> PacketId {
         assert!(self.len() < Inflight::MAX, "the caller keeps to the bound");
         let exchanges = self.exchanges.get_or_insert_default();
         while exchanges.by_id.contains_key(&self.next) {
@@ -116,10 +124,51 @@ impl Inflight {
             qos: delivery.qos,
             payload_bytes,
             takes_place: true,
+            row: store(&delivery, packet_id),
             delivery: Some(delivery),
         };
         exchanges.by_id.insert(packet_id, exchange);
         packet_id
+    }
+
+    /// Puts an exchange back that an earlier process began: behind the others, without a place in a window. `delivery` is
+    /// `None` where PUBREC came. `false` means that the identifier is in use, or that there is no room.
+    pub fn restore(
+        &mut self,
+        packet_id: PacketId,
+        qos: QoS,
+        delivery: Option<Delivery>,
+        row: Option<Row<OfDelivery>>,
+    ) -> bool {
+        let exchanges = self.exchanges.get_or_insert_default();
+        if exchanges.by_id.len() >= Inflight::MAX || exchanges.by_id.contains_key(&packet_id) {
+            return false;
+        }
+        exchanges.sequence += 1;
+        let payload_bytes = delivery
+            .as_ref()
+            .map_or(0, |delivery| delivery.message.payload().len());
+        exchanges.payload_bytes += payload_bytes;
+        let exchange = Exchange {
+            sequence: exchanges.sequence,
+            qos,
+            payload_bytes,
+            takes_place: false,
+            row,
+            delivery,
+        };
+        exchanges.by_id.insert(packet_id, exchange);
+        true
+    }
+
+    /// The Packet Identifier to be used next.
+    pub fn next(&self) -> PacketId {
+        self.next
+    }
+
+    /// Goes on with this Packet Identifier.
+    pub fn set_next(&mut self, next: PacketId) {
+        self.next = next;
     }
 
     /// A new connection: none of the exchanges takes a place in its window yet.
@@ -223,14 +272,14 @@ mod tests {
     fn mqtt_2_2_1_3_identifiers_in_use_are_passed_over_when_the_count_starts_again() {
         let delivery = delivery();
         let mut inflight = Inflight::default();
-        let pinned = inflight.begin(delivery.clone());
+        let pinned = inflight.begin(delivery.clone(), |_, _| None);
         assert_eq!(pinned, PacketId::FIRST);
         for expected in 2..=u16::MAX {
-            let packet_id = inflight.begin(delivery.clone());
+            let packet_id = inflight.begin(delivery.clone(), |_, _| None);
             assert_eq!(packet_id.get(), expected);
             inflight.finish(packet_id);
         }
-        assert_eq!(inflight.begin(delivery).get(), 2);
+        assert_eq!(inflight.begin(delivery, |_, _| None).get(), 2);
         assert_eq!(inflight.payload_bytes(), 10);
     }
 
@@ -243,7 +292,7 @@ mod tests {
             let mut model: Vec<PacketId> = Vec::new();
             for (send, pick) in acks {
                 if send || model.is_empty() {
-                    let packet_id = inflight.begin(delivery.clone());
+                    let packet_id = inflight.begin(delivery.clone(), |_, _| None);
                     prop_assert!(!model.contains(&packet_id));
                     model.push(packet_id);
                 } else {

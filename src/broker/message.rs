@@ -2,11 +2,14 @@
 //! on its way to its receivers that becomes a `Message` only when somebody has to keep it.
 //!
 //! 1. However many sessions, queues and outboxes wait for a message, its bytes exist once.
-//! 2. A [`Tally`] knows at all times how many messages exist and how many payload bytes they hold.
+//! 2. A [`Tally`] knows at all times how many messages exist and how many payload bytes they hold, and which ones ceased to
+//!    exist that are on disk.
 
+use super::journal::{MessageRecord, Source};
 use super::timers::Time;
 use crate::mqtt::QoS;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU64;
 use std::rc::Rc;
 
 /// What is stored now, for $SYS.
@@ -14,9 +17,22 @@ use std::rc::Rc;
 pub struct Tally {
     messages: Cell<u64>,
     payload_bytes: Cell<u64>,
+    /// The rows of messages that were dropped.
+    dropped: RefCell<Vec<u64>>,
 }
 
 impl Tally {
+    fn count(&self, payload_bytes: usize) {
+        self.messages.set(self.messages.get() + 1);
+        let bytes = self.payload_bytes.get() + payload_bytes as u64;
+        self.payload_bytes.set(bytes);
+    }
+
+    /// The rows of the messages that were dropped since the last time.
+    pub fn take_dropped(&self) -> Vec<u64> {
+        self.dropped.take()
+    }
+
     /// How many messages exist.
     pub fn messages(&self) -> u64 {
         self.messages.get()
@@ -38,10 +54,51 @@ pub struct Message {
     qos: QoS,
     retain: bool,
     expires: Option<Time>,
+    /// Where it is on disk.
+    row: Cell<Option<NonZeroU64>>,
     tally: Rc<Tally>,
 }
 
 impl Message {
+    /// The message that `record` holds, which expires then.
+    pub fn restored(record: MessageRecord, expires: Option<Time>, tally: &Rc<Tally>) -> Message {
+        tally.count(record.payload().len());
+        Message {
+            row: Cell::new(NonZeroU64::new(record.id)),
+            bytes: record.bytes,
+            topic_length: record.topic_length,
+            properties_length: record.properties_length,
+            qos: record.qos,
+            retain: record.retain,
+            expires,
+            tally: Rc::clone(tally),
+        }
+    }
+
+    /// What is stored of it in the row `id`. It expires at that time in milliseconds of Unix time.
+    pub fn record(&self, id: u64, expires: Option<u64>, retained: Option<Source>) -> MessageRecord {
+        MessageRecord {
+            id,
+            bytes: self.bytes.clone(),
+            topic_length: self.topic_length,
+            properties_length: self.properties_length,
+            qos: self.qos,
+            retain: self.retain,
+            expires,
+            retained,
+        }
+    }
+
+    /// Where it is on disk, or is going to be with the batch just taken.
+    pub fn row(&self) -> Option<u64> {
+        self.row.get().map(NonZeroU64::get)
+    }
+
+    /// It is going to be there.
+    pub fn set_row(&self, row: u64) {
+        self.row.set(NonZeroU64::new(row));
+    }
+
     /// The Topic Name.
     pub fn topic(&self) -> &str {
         let bytes = &self.bytes[..self.topic_length.into()];
@@ -78,6 +135,9 @@ impl Message {
 impl Drop for Message {
     fn drop(&mut self) {
         let tally = &self.tally;
+        if let Some(row) = self.row() {
+            tally.dropped.borrow_mut().push(row);
+        }
         tally.messages.set(tally.messages.get() - 1);
         tally
             .payload_bytes
@@ -107,6 +167,9 @@ pub struct Publication<'a> {
     pub retain: bool,
     /// When its Message Expiry Interval runs out.
     pub expires: Option<Time>,
+    /// Whether a stored session has just released it: every copy of it waits until that is committed, so that none comes
+    /// twice.
+    pub is_released: bool,
     stored: Option<Rc<Message>>,
 }
 
@@ -120,6 +183,7 @@ impl<'a> Publication<'a> {
             qos,
             retain,
             expires: None,
+            is_released: false,
             stored: None,
         }
     }
@@ -133,6 +197,7 @@ impl<'a> Publication<'a> {
             qos: stored.qos,
             retain: stored.retain,
             expires: stored.expires,
+            is_released: false,
             stored: Some(Rc::clone(stored)),
         }
     }
@@ -150,10 +215,7 @@ impl<'a> Publication<'a> {
             bytes.extend_from_slice(self.topic.as_bytes());
             bytes.extend_from_slice(self.passed_on);
             bytes.extend_from_slice(self.payload);
-            tally.messages.set(tally.messages.get() + 1);
-            tally
-                .payload_bytes
-                .set(tally.payload_bytes.get() + self.payload.len() as u64);
+            tally.count(self.payload.len());
             Rc::new(Message {
                 bytes: bytes.into_boxed_slice(),
                 topic_length: u16::try_from(self.topic.len()).expect("topics fit 16 bits"),
@@ -161,6 +223,7 @@ impl<'a> Publication<'a> {
                 qos: self.qos,
                 retain: self.retain,
                 expires: self.expires,
+                row: Cell::new(None),
                 tally: Rc::clone(tally),
             })
         })

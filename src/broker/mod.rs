@@ -20,6 +20,7 @@ pub mod client;
 mod connect;
 mod deliver;
 mod ending;
+mod gate;
 mod inflight;
 pub mod journal;
 mod levels;
@@ -29,6 +30,7 @@ mod publish;
 mod queue;
 mod reload;
 mod replay;
+mod restore;
 mod retain;
 pub mod retained;
 mod session;
@@ -45,6 +47,7 @@ pub use client::{Identity, Peer};
 pub use connect::CONNECT_TIMEOUT;
 pub use deliver::{Farewell, Output};
 pub use ending::Ending;
+pub use restore::{Clocks, Counts, Restoring};
 
 use crate::auth::Auth;
 use crate::auth::password::Verified;
@@ -230,6 +233,7 @@ impl Broker {
             return;
         };
         self.output.statistics.messages_received += 1;
+        self.output.journal.begin_packet();
         if let Some(link) = &mut self.clients[key].link {
             link.last_packet = now;
         }
@@ -256,6 +260,12 @@ impl Broker {
         if let Err(fault) = result {
             self.end_link(key, Ending::Fault(fault), now); // [MQTT-4.13.1-1]
         }
+        self.drop_unanswerable(is_connect, now);
+    }
+
+    /// Ends the connections whose client takes no packet as large as the answer that it needs; `is_connect` says that it is
+    /// CONNACK.
+    fn drop_unanswerable(&mut self, is_connect: bool, now: Time) {
         while let Some(connection) = self.output.unanswerable.pop() {
             let reason_code = ReasonCode::PacketTooLarge;
             let what = "answer above the client's maximum packet size";
@@ -354,12 +364,12 @@ impl Broker {
         self.output.closing.pop()
     }
 
-    /// What is to be sent on `connection`, which leaves the dirty list by this.
+    /// What is to be sent on `connection`, which leaves the dirty list by this; `None` while its CONNACK waits for a commit.
     pub fn outbox(&mut self, connection: ConnectionKey) -> Option<&mut Outbox> {
         let key = self.clients.by_connection(connection)?;
         let link = self.clients[key].link.as_mut()?;
         (link.is_dirty, link.is_urgent) = (false, false);
-        Some(&mut link.outbox)
+        (!link.is_held).then_some(&mut link.outbox)
     }
 
     /// Bytes came on `connection` of a packet that is not whole yet. A large packet on a slow link may take longer than

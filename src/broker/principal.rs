@@ -53,8 +53,9 @@ impl Authority {
 pub enum Proof {
     /// It is not: there was no name, or nothing to check it with.
     None,
-    /// By the password that this is the hash of.
-    Password(Arc<PasswordHash>),
+    /// By the password that this is the hash of; `None` where it was proven to an earlier process, and the password file
+    /// does not know the name any more.
+    Password(Option<Arc<PasswordHash>>),
     /// By a certificate.
     Certificate,
 }

@@ -195,6 +195,11 @@ impl Broker {
                         session.client_id
                     );
                     received.message = Rc::clone(publication.stored(&self.output.tally));
+                    received.row = self.output.journal.received(
+                        session.row.as_ref(),
+                        packet_id,
+                        &received.message,
+                    );
                 }
             }
             None if !may_hold_one_more => {
@@ -224,7 +229,11 @@ impl Broker {
             }
             None => {
                 let message = Rc::clone(publication.stored(&self.output.tally));
-                session.received.insert(packet_id, message);
+                let row = self
+                    .output
+                    .journal
+                    .received(session.row.as_ref(), packet_id, &message);
+                session.received.insert(packet_id, message, row);
                 if let Some(link) = &mut client.link {
                     link.unreleased += 1;
                 }

@@ -2,9 +2,11 @@
 //!
 //! 1. `payload_bytes` is the sum of the payloads that wait.
 //! 2. Nothing that waits expires before `earliest_expiry`.
-//! 3. A queue that never held anything is a pointer: most sessions never need one.
+//! 3. A message that is stored has its row beside it, and both leave together.
+//! 4. A queue that never held anything is a pointer: most sessions never need one.
 
 use super::inflight::Delivery;
+use super::journal::{OfDelivery, Row};
 use super::timers::Time;
 use std::collections::VecDeque;
 
@@ -14,7 +16,7 @@ pub struct Queue(Option<Box<Waiting>>);
 
 #[derive(Debug, Default)]
 struct Waiting {
-    deliveries: VecDeque<Delivery>,
+    deliveries: VecDeque<(Delivery, Option<Row<OfDelivery>>)>,
     payload_bytes: usize,
     earliest_expiry: Option<Time>,
 }
@@ -46,24 +48,25 @@ impl Queue {
 
     /// The message that waits longest.
     pub fn front(&self) -> Option<&Delivery> {
-        self.0.as_ref()?.deliveries.front()
+        let (delivery, _) = self.0.as_ref()?.deliveries.front()?;
+        Some(delivery)
     }
 
-    /// Puts a message at the end.
-    pub fn push(&mut self, delivery: Delivery) {
+    /// Puts a message at the end, which is stored in `row`.
+    pub fn push(&mut self, delivery: Delivery, row: Option<Row<OfDelivery>>) {
         let waiting = self.0.get_or_insert_default();
         waiting.payload_bytes += delivery.message.payload().len();
         let expiries = [waiting.earliest_expiry, delivery.message.expires()];
         waiting.earliest_expiry = expiries.into_iter().flatten().min();
-        waiting.deliveries.push_back(delivery);
+        waiting.deliveries.push_back((delivery, row));
     }
 
     /// Takes the message that waits longest.
-    pub fn pop(&mut self) -> Option<Delivery> {
+    pub fn pop(&mut self) -> Option<(Delivery, Option<Row<OfDelivery>>)> {
         let waiting = self.0.as_mut()?;
-        let delivery = waiting.deliveries.pop_front()?;
+        let (delivery, row) = waiting.deliveries.pop_front()?;
         waiting.payload_bytes -= delivery.message.payload().len();
-        Some(delivery)
+        Some((delivery, row))
     }
 
     /// Drops what expired while it waited [MQTT-3.3.2-5].
@@ -72,7 +75,7 @@ impl Queue {
             return;
         };
         let (mut bytes, mut earliest) = (0, None);
-        waiting.deliveries.retain(|delivery| {
+        waiting.deliveries.retain(|(delivery, _)| {
             let message = &delivery.message;
             if message.is_expired(now) {
                 return false;
@@ -100,7 +103,7 @@ impl Queue {
     pub fn check_invariants(&self) {
         let deliveries = self.0.iter().flat_map(|waiting| &waiting.deliveries);
         let (mut bytes, earliest) = (0, self.earliest_expiry());
-        for delivery in deliveries {
+        for (delivery, _) in deliveries {
             bytes += delivery.message.payload().len();
             let expires = delivery.message.expires();
             assert!(expires.is_none_or(|expires| earliest.is_some_and(|it| it <= expires)));
@@ -137,7 +140,7 @@ mod tests {
         let mut queue = Queue::default();
         queue.drop_expired(Time::ZERO);
         assert!(queue.is_empty() && queue.pop().is_none() && queue.0.is_none());
-        queue.push(delivery(3, None));
+        queue.push(delivery(3, None), None);
         assert!(queue.pop().is_some());
         queue.shrink();
         assert!(queue.0.is_none(), "memory that nothing needs is given back");
@@ -169,13 +172,13 @@ mod tests {
             for step in steps {
                 match step {
                     Step::Push(bytes, expires) => {
-                        queue.push(delivery(bytes, expires));
+                        queue.push(delivery(bytes, expires), None);
                         model.push((bytes, expires));
                     }
                     Step::Pop => {
                         let expected = (!model.is_empty()).then(|| model.remove(0).0);
                         let popped = queue.pop();
-                        prop_assert_eq!(popped.map(|it| it.message.payload().len()), expected);
+                        prop_assert_eq!(popped.map(|(it, _)| it.message.payload().len()), expected);
                     }
                     Step::DropExpired(now) => {
                         queue.drop_expired(Time::from_millis(now));

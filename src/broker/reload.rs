@@ -74,7 +74,7 @@ impl Broker {
         match (&principal.proof, &principal.user_name, passwords) {
             (Proof::Certificate, ..) => listener.takes_names_of_certificates(),
             (Proof::Password(hash), Some(name), Some(passwords)) => {
-                passwords.hash_of(name) == Some(hash)
+                hash.is_some() && passwords.hash_of(name) == hash.as_ref()
             }
             // A name that nobody asked to prove is as good as none, as long as nobody asks now.
             (_, Some(_), Some(_)) => false,
@@ -102,11 +102,8 @@ impl Broker {
             .filter(|&place| !principal.may_subscribe(&self.subscriptions.filter_of(place)))
             .collect();
         for place in forbidden {
-            session.subscriptions.remove(&place);
-            if let Some(replay) = &mut session.replay {
-                replay.forget(place);
-            }
-            self.subscriptions.remove(place, key.0);
+            self.clients[key].session.subscriptions.remove(&place);
+            self.end_subscription(key, place);
         }
     }
 
@@ -115,6 +112,9 @@ impl Broker {
         let limit = self.config.persistent_client_expiration;
         let Client { session, link } = &mut self.clients[key];
         session.expiry = session.expiry.at_most(limit);
+        if session.row.is_some() {
+            self.output.journal.session_changed(key);
+        }
         if let (None, SessionExpiry::After(duration)) = (link, session.expiry) {
             let ends = now + duration;
             session.ends = Some(session.ends.map_or(ends, |former| former.min(ends)));

@@ -152,7 +152,7 @@ pub fn catch_up(
     let delivery = Replay::delivery(&retained.message, &subscription, config);
     match link {
         Some(link) if accepts_now(session, link, &delivery, config) => {
-            send_delivery(session, link, delivery, output, now);
+            send_delivery(session, link, delivery, None, output, now);
         }
         _ if delivery.qos > QoS::AtMostOnce => enqueue(session, delivery, output, config, now),
         _ => {}
@@ -163,7 +163,8 @@ impl Broker {
     /// Feeds retained messages into the outbox of `key` until it holds enough, or the window is full, or all are there.
     pub(super) fn replay(&mut self, key: ClientKey, now: Time) {
         let Client { session, link } = &mut self.clients[key];
-        let Some(link) = link else {
+        // SUBACK comes first, also where it waits.
+        let Some(link) = link.as_mut().filter(|link| link.held_answers == 0) else {
             return;
         };
         let Some(mut replay) = session.replay.take() else {
@@ -196,7 +197,7 @@ impl Broker {
                 if !accepts_now(session, link, &delivery, &self.config) {
                     break;
                 }
-                send_delivery(session, link, delivery, &mut self.output, now);
+                send_delivery(session, link, delivery, None, &mut self.output, now);
             }
             replay.found.pop();
         }

@@ -15,8 +15,8 @@ pub struct RetainedMessage {
     /// The message.
     pub message: Rc<Message>,
     /// Who published it; `None` is the broker itself.
-    source: Option<Rc<Principal>>,
-    expiry: Option<TimerKey>,
+    pub(super) source: Option<Rc<Principal>>,
+    pub(super) expiry: Option<TimerKey>,
 }
 
 impl RetainedMessage {
@@ -41,6 +41,10 @@ impl Broker {
                 self.timers.insert(expires, Timer::Retained(index as u32))
             });
             let source = source.and_then(|key| self.clients[key].session.principal.clone());
+            // What the server says of itself is said anew after a restart.
+            if !publication.topic.starts_with("$SYS") {
+                self.output.journal.retained(&message, source.as_ref());
+            }
             let retained = RetainedMessage {
                 message,
                 source,
@@ -48,7 +52,11 @@ impl Broker {
             };
             self.retained.set(publication.topic, retained)
         };
-        if let Some(expiry) = former.and_then(|former| former.expiry)
+        let Some(former) = former else {
+            return;
+        };
+        self.output.journal.unretained(&former.message);
+        if let Some(expiry) = former.expiry
             && let Some(Timer::Retained(index)) = self.timers.cancel(expiry)
         {
             self.expiring.remove(index as usize);
@@ -60,6 +68,7 @@ impl Broker {
         let message = self.expiring.remove(index as usize);
         self.retained_changes += 1;
         let former = self.retained.remove(message.topic());
+        self.output.journal.unretained(&message);
         debug_assert!(former.is_some_and(|former| Rc::ptr_eq(&former.message, &message)));
     }
 }

@@ -4,6 +4,7 @@
 //!    `inflight` [MQTT-4.6.0-6].
 
 use super::inflight::Inflight;
+use super::journal::{OfReceived, OfSession, Row};
 use super::message::Message;
 use super::principal::Principal;
 use super::queue::Queue;
@@ -69,6 +70,8 @@ pub struct Received {
     pub message: Rc<Message>,
     /// How often its PUBLISH came again on this Network Connection.
     pub repeats: u8,
+    /// Where it is stored.
+    pub row: Option<Row<OfReceived>>,
 }
 
 /// The QoS 2 messages of one sender that are not released, by Packet Identifier; a pointer until there is one.
@@ -87,10 +90,16 @@ impl Unreleased {
     }
 
     /// Keeps `message` under `packet_id`, which names no other.
-    pub fn insert(&mut self, packet_id: PacketId, message: Rc<Message>) {
+    pub fn insert(
+        &mut self,
+        packet_id: PacketId,
+        message: Rc<Message>,
+        row: Option<Row<OfReceived>>,
+    ) {
         let received = Received {
             message,
             repeats: 0,
+            row,
         };
         self.0.get_or_insert_default().insert(packet_id, received);
     }
@@ -119,6 +128,8 @@ impl Unreleased {
 pub struct Session {
     /// The Client Identifier; empty before CONNECT.
     pub client_id: Rc<str>,
+    /// Where it is stored; `None` for a session that ends with its connection, and without persistence.
+    pub row: Option<Row<OfSession>>,
     /// Who the last CONNECT came from; `None` before CONNECT.
     pub principal: Option<Rc<Principal>>,
     /// When the session ends after the Network Connection has.
@@ -151,6 +162,7 @@ impl Session {
     pub fn new() -> Session {
         Session {
             client_id: Rc::default(),
+            row: None,
             principal: None,
             expiry: SessionExpiry::WithConnection,
             subscriptions: BTreeSet::new(),

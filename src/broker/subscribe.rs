@@ -4,7 +4,7 @@
 //! 2. The SUBACK stands in the outbox before the retained messages it leads to.
 
 use super::client::ClientKey;
-use super::subscriptions::Subscription;
+use super::subscriptions::{Subscription, SubscriptionKey};
 use super::timers::Time;
 use super::{Broker, Fault};
 use crate::config::log_target::{SUBSCRIBE, UNSUBSCRIBE};
@@ -55,7 +55,7 @@ impl Broker {
             codes.push(code); // [MQTT-3.9.3-2]
         }
         log::debug!("Sending SUBACK to {}", self.clients[key].session.client_id);
-        self.answer(key, |version, out| {
+        self.confirm(key, |version, out| {
             // [MQTT-3.8.4-1]
             let packet_id = subscribe.packet_id; // [MQTT-3.8.4-2]
             Suback {
@@ -111,6 +111,11 @@ impl Broker {
                 .subscribe(shared.filter, shared.group, subscription);
         let session = &mut self.clients[key].session;
         session.subscriptions.insert(place);
+        if let Some(row) = &session.row {
+            let filter = self.subscriptions.filter_of(place);
+            let journal = &self.output.journal;
+            journal.subscribed(row, filter, options.byte(), identifier);
+        }
         let (name, qos) = (&session.client_id, options.qos() as u8);
         log::debug!("\t{filter} (QoS {qos})");
         log::info!(target: SUBSCRIBE, "{name} {qos} {filter}");
@@ -163,7 +168,7 @@ impl Broker {
             "Sending UNSUBACK to {}",
             self.clients[key].session.client_id
         );
-        self.answer(key, |version, out| {
+        self.confirm(key, |version, out| {
             let codes = if version.is_v5() { &codes[..] } else { &[] };
             let packet_id = unsubscribe.packet_id; // [MQTT-3.10.4-5]
             Unsuback {
@@ -192,10 +197,20 @@ impl Broker {
         if !session.subscriptions.remove(&place) {
             return Ok(false);
         }
+        self.end_subscription(key, place); // what is under way stays [MQTT-3.10.4-3]
+        Ok(true)
+    }
+
+    /// The session in `key`, which has let go of the subscription at `place`, is subscribed no more.
+    pub(super) fn end_subscription(&mut self, key: ClientKey, place: SubscriptionKey) {
+        let session = &mut self.clients[key].session;
         if let Some(replay) = &mut session.replay {
             replay.forget(place);
         }
-        self.subscriptions.remove(place, key.0); // what is under way stays [MQTT-3.10.4-3]
-        Ok(true)
+        if let Some(row) = &session.row {
+            let filter = self.subscriptions.filter_of(place);
+            self.output.journal.unsubscribed(row, filter);
+        }
+        self.subscriptions.remove(place, key.0);
     }
 }

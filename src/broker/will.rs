@@ -14,8 +14,8 @@ use std::time::Duration;
 /// A Will Message and what CONNECT said about it.
 #[derive(Debug)]
 pub struct Will {
-    message: Rc<Message>,
-    message_expiry: Option<Duration>,
+    pub(super) message: Rc<Message>,
+    pub(super) message_expiry: Option<Duration>,
     /// Will Delay Interval (3.1.3.2.2).
     pub delay: Duration,
 }
@@ -56,6 +56,9 @@ impl Broker {
             // [MQTT-3.1.2-12] of 3.1.1
             return;
         };
+        if session.row.is_some() {
+            self.output.journal.session_changed(key);
+        }
         let message = &will.message;
         if !self.may_publish(key, message.topic()) {
             let (name, topic) = (&self.clients[key].session.client_id, message.topic());

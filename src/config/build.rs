@@ -13,6 +13,7 @@ use super::listener::{Draft, Resolved, Security, Telling};
 use super::log::LogDraft;
 use super::options::{Kind, Repeat, Row, Scope, Standing};
 use super::parse::{File, Setting, Value};
+use super::persistence::{Persistence, Sync};
 use super::plugin::Plugin;
 use super::{
     Config, ConfigError, Listener, Log, Overrides, PORT_DEFAULT, Place, Places, Problem, Refusal,
@@ -107,6 +108,7 @@ impl Builder {
             cpu_affinity: None,
             busy_poll: Duration::ZERO,
             sys_interval: Some(Duration::from_secs(10)),
+            persistence: Persistence::default(),
             connection_messages: true,
             log: Log::default(),
             pid_file: None,
@@ -427,6 +429,7 @@ impl Builder {
             "set_tcp_nodelay" => config.set_tcp_nodelay = Some(flag),
             "connection_messages" => config.connection_messages = flag,
             "log_timestamp" => self.log.set_timestamp(flag),
+            "persistence" => self.config.persistence.is_on = flag,
             name => unreachable!("flag in force without an arm: {name}"),
         }
     }
@@ -452,6 +455,9 @@ impl Builder {
                     Some(Duration::from_secs(60 * within::<u64>(number)));
             }
             "cpu_affinity" => config.cpu_affinity = Some(within(number)),
+            "persistence_commit_interval" => {
+                config.persistence.commit_interval = Duration::from_millis(within(number));
+            }
             "busy_poll_us" => config.busy_poll = Duration::from_micros(within(number)),
             "sys_interval" => {
                 let interval = Duration::from_secs(within(number));
@@ -468,6 +474,12 @@ impl Builder {
             "clientid_prefixes" => self.config.client_id_prefix = Some(text),
             "pid_file" => self.config.pid_file = Some(text.into()),
             "user" => self.config.user = Some(text),
+            "persistence_file" => self.config.persistence.file = text.into(),
+            "persistence_location" => self.config.persistence.location = text.into(),
+            "persistence_sync" => {
+                let sync = Sync::from_word(&text).expect("the table has no other words");
+                self.config.persistence.sync = sync;
+            }
             name => unreachable!("text in force without an arm: {name}"),
         }
     }
@@ -478,6 +490,10 @@ impl Builder {
         }
         if !self.refusals.is_empty() {
             return Err(ConfigError::Refused(self.refusals));
+        }
+        for plugin in self.plugins.iter().filter(|plugin| plugin.keeps_messages()) {
+            self.config.persistence.is_on = true;
+            self.config.persistence.sync = plugin.sync();
         }
         self.config.log = self.log.finish(&self.config.overrides);
         let drafts = self.drafts();

@@ -12,6 +12,7 @@ mod listener;
 mod log;
 pub mod options;
 mod parse;
+mod persistence;
 mod plugin;
 mod reload;
 
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use error::{ConfigError, Place, Problem, Refusal, Severity, Warning, system_reason};
+pub use persistence::{Persistence, Sync};
 
 /// Log targets: what Mosquitto calls log types and the `log` facade's five levels cannot tell apart.
 ///
@@ -110,6 +112,9 @@ pub struct Config {
     pub busy_poll: Duration,
     /// `sys_interval`: how often the $SYS topics are published; `None` is never.
     pub sys_interval: Option<Duration>,
+
+    /// What is kept on disk.
+    pub persistence: Persistence,
 
     /// `connection_messages`: whether connections and disconnections are logged.
     pub connection_messages: bool,

@@ -685,12 +685,51 @@ pub const TABLE: &[Row] = &[
         .example("20").obsolete(),
     // Persistence.
     Row::new("persistence", Global, FLAG, "false", "whether sessions and messages survive a restart")
-        .alias(&["retained_persistence"])
-        .details("Without it, what a client is sent while it is away is kept as long as the broker runs."),
-    Row::new("persistence_file", Global, TEXT, "mosquitto.db", "name of the file that they are kept in"),
-    Row::new("persistence_location", Global, PATH, "", "directory of that file").example("/var/lib/mosquitto/"),
-    Row::new("autosave_interval", Global, ANY_INT, "1800", "how often that file is written").unit("seconds"),
-    Row::new("autosave_on_changes", Global, FLAG, "false", "whether autosave_interval counts changes instead"),
+        .alias(&["retained_persistence"]).at_start().in_force()
+        .details("With true, whatever the broker has acknowledged to a client survives its end, be it a crash or a \
+                  power failure. Without it, what a client is sent while it is away is kept as long as the broker \
+                  runs."),
+    Row::new("persistence_file", Global, TEXT, "mosquitto.db", "what the database is called")
+        .at_start().in_force()
+        .details("Its extension is replaced by .midge. A file of exactly this name is Mosquitto's: it is read once, \
+                  when there is no database yet, and left as it is."),
+    Row::new("persistence_location", Global, PATH, "", "directory of the database")
+        .example("/var/lib/mosquitto/").at_start().in_force()
+        .details("Without it, the directory that the broker is started in. The environment variable \
+                  MOSQUITTO_PERSISTENCE_LOCATION comes before it."),
+    Row::new("persistence_sync", Global, Kind::Word(&["off", "normal", "full"]), "full", "what a commit means")
+        .own().at_start().in_force()
+        .details("full: it is on the disk, and no power failure takes it back. normal: a power failure may take the \
+                  last seconds back; a crash of the broker takes nothing. off: a power failure may damage the \
+                  database, too."),
+    Row::new(
+        "persistence_commit_interval",
+        Global,
+        int(0, 60_000),
+        "0",
+        "the time between two commits at least",
+    )
+    .unit("milliseconds").own().at_start().in_force()
+    .details("What comes together is committed together. Flash memory lasts longer with a longer interval, and \
+              acknowledgements wait for it. 0 commits at once."),
+    Row::new(
+        "autosave_interval",
+        Global,
+        ANY_INT,
+        "1800",
+        "what is acknowledged is on the disk already, with 'persistence true'",
+    )
+    .unit("seconds").no_meaning()
+        .details("In Mosquitto it is how often everything is written."),
+    Row::new(
+        "autosave_on_changes",
+        Global,
+        FLAG,
+        "false",
+        "what is acknowledged is on the disk already, with 'persistence true'",
+    )
+    .no_meaning()
+        .details("In Mosquitto, autosave_interval counts changes with it."),
     // Logging and process.
     Row::new(
         "log_dest",

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use super::build::Owner;
 use super::error::{ConfigError, Place, Problem, Refusal, Warning};
+use super::persistence::Sync;
 
 /// What a plugin is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,6 +17,8 @@ enum Work {
     File(&'static str),
     /// Nothing that keeps anybody out; the text says what is missing without it.
     Extra(&'static str),
+    /// The same as `persistence true`, this surely.
+    Store(Sync),
     /// Anything at all.
     Unknown,
 }
@@ -26,9 +29,7 @@ impl Work {
         match name {
             Some("mosquitto_password_file.so") => Work::File("password_file"),
             Some("mosquitto_acl_file.so") => Work::File("acl_file"),
-            Some("mosquitto_persist_sqlite.so") => {
-                Work::Extra("sessions and messages do not survive a restart yet")
-            }
+            Some("mosquitto_persist_sqlite.so") => Work::Store(Sync::default()),
             Some("mosquitto_sparkplug_aware.so") => {
                 Work::Extra("messages of Sparkplug are passed on as all others are")
             }
@@ -80,6 +81,19 @@ impl Plugin {
         })
     }
 
+    /// Whether it asks for persistence.
+    pub fn keeps_messages(&self) -> bool {
+        matches!(self.work, Work::Store(_))
+    }
+
+    /// How surely it is to keep what it is given.
+    pub fn sync(&self) -> Sync {
+        match self.work {
+            Work::Store(sync) => sync,
+            _ => Sync::default(),
+        }
+    }
+
     /// The name that `plugin_load` gave it.
     pub fn name(&self) -> Option<&str> {
         self.name.as_deref()
@@ -114,6 +128,12 @@ impl Plugin {
                 warnings.push(Warning::at(place, text));
                 Ok(())
             }
+            Work::Store(_) if key == "sync" => {
+                self.work = Work::Store(Sync::from_word(&value).unwrap_or_default());
+                Ok(())
+            }
+            // Its file and its pages are not ours.
+            Work::Store(_) => Ok(()),
             // The plugin's own warning or refusal is for all of its lines.
             Work::Extra(_) | Work::Unknown => Ok(()),
         }
@@ -136,6 +156,12 @@ impl Plugin {
                      and 'acl_file' where they are enough."
                 ),
             }),
+            Work::Store(_) => {
+                let text = format!(
+                    "The plugin '{file}' is not loaded: it stands for 'persistence true', and its database is not read."
+                );
+                warnings.push(Warning::notice_at(&self.place, text));
+            }
             Work::Extra(missing) => {
                 let text = format!("Warning: The plugin '{file}' is not loaded: {missing}.");
                 warnings.push(Warning::at(&self.place, text));

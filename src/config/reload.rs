@@ -19,6 +19,9 @@ impl Config {
         if self.pid_file != new.pid_file {
             changes.push("pid_file".to_owned());
         }
+        if self.persistence != new.persistence {
+            changes.push("persistence".to_owned());
+        }
         if self.local_only != new.local_only {
             changes.push(match new.local_only {
                 true => "that no listener is left, which is local only mode,".to_owned(),
@@ -48,6 +51,7 @@ impl Config {
     pub fn for_running(mut self, running: &Config) -> Config {
         self.user.clone_from(&running.user);
         self.pid_file.clone_from(&running.pid_file);
+        self.persistence.clone_from(&running.persistence);
         if self.local_only == running.local_only {
             let listeners = running.listeners.iter().map(|open| {
                 let wanted = self.at(open);

@@ -1,4 +1,4 @@
-//! One turn of the loop: poll, completions, accept, read and route, timers, flush.
+//! One turn of the loop: poll, completions, accept, read and route, timers, commit, flush.
 //!
 //! 1. A connection is read once a turn, up to [`READ_BYTES`]; again only while its packets are few and large, up to
 //!    [`TURN_BYTES`]. What had more is served next turn, so that nobody starves.
@@ -72,6 +72,7 @@ impl Server {
             return Ok(false);
         }
         self.complete(now);
+        self.complete_commit(now);
         self.broker.set_memory(memory::allocated());
         self.accept(now);
         while let Some(connection) = self.net.take_ready() {
@@ -82,6 +83,7 @@ impl Server {
         self.drop_hung_up(now);
         self.compare_passwords(now);
         self.publish_log(now);
+        self.commit();
         self.flush(now);
         Ok(true)
     }
@@ -115,8 +117,9 @@ impl Server {
             return Some(Duration::ZERO);
         }
         let deadlines = [self.broker.next_deadline(), self.process.next_alive()];
-        let deadline = deadlines.into_iter().flatten().min()?;
-        Some(deadline.saturating_sub(self.clock.now()))
+        let deadline = deadlines.into_iter().flatten().min();
+        let deadline = deadline.map(|deadline| deadline.saturating_sub(self.clock.now()));
+        [deadline, self.next_commit()].into_iter().flatten().min()
     }
 
     /// Whether one of the signals that came asks for the end.
@@ -131,7 +134,11 @@ impl Server {
                 }
                 signal if signal == reopen_log_signal() => self.reopen_log(),
                 SIGUSR1 => {
-                    ::log::info!(target: INFORMATION, "Nothing to save: persistence is off.");
+                    let what = match &self.store {
+                        Some(_) => "Nothing to save: what is acknowledged is on the disk already.",
+                        None => "Nothing to save: persistence is off.",
+                    };
+                    ::log::info!(target: INFORMATION, "{what}");
                 }
                 _ => self.print_tree(),
             }
@@ -383,8 +390,12 @@ impl Server {
     /// Says good-bye to everybody.
     fn stop(&mut self) {
         self.process.stopping();
+        // What was done is acknowledged while everybody is still there.
+        self.save();
         let now = self.clock.now();
+        self.flush(now);
         self.broker.shut_down(now);
         self.flush(now);
+        self.save_and_tell();
     }
 }

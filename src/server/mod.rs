@@ -4,6 +4,7 @@
 //! 2. What a turn calls "now" is read once, after the poller returned.
 
 pub mod daemon;
+mod durability;
 mod event_loop;
 pub mod log;
 pub mod memory;
@@ -17,7 +18,7 @@ use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use crate::broker::sys::VERSION;
 use crate::broker::timers::Time;
@@ -25,8 +26,10 @@ use crate::broker::{Broker, Random};
 use crate::buffer::ConnectionKey;
 use crate::config::{Config, Listener, Severity, SocketDomain, Warning, log_target, system_reason};
 use crate::net::{self, ListenerSpec, Net, NetError, TlsContext};
+use crate::persistence::Store;
 
 use self::daemon::{DaemonError, Process, background};
+use self::durability::DurabilityError;
 use self::log::{LogError, Logging};
 use self::pinning::PinningError;
 use self::reload::{Files, FilesError, Progress};
@@ -37,6 +40,8 @@ use log_target::{INFORMATION, NOTICE};
 pub struct Server {
     net: Net,
     broker: Broker,
+    /// `None` without persistence.
+    store: Option<Store>,
     clock: Clock,
     workers: Workers,
     reload: Progress,
@@ -71,6 +76,8 @@ pub enum StartError {
     Files(FilesError),
     /// The process cannot become what the configuration asks for.
     Process(DaemonError),
+    /// What is to survive cannot be kept.
+    Durability(DurabilityError),
     /// The loop cannot have the core that it is to have.
     Pinning(PinningError),
 }
@@ -85,6 +92,7 @@ impl StartError {
             | StartError::Listener(_)
             | StartError::Files(_)
             | StartError::Process(_)
+            | StartError::Durability(_)
             | StartError::Pinning(_) => 1,
         }
     }
@@ -97,6 +105,7 @@ impl fmt::Display for StartError {
             StartError::Listener(error) => write!(f, "{error}"),
             StartError::Files(error) => write!(f, "{error}"),
             StartError::Process(error) => write!(f, "{error}"),
+            StartError::Durability(error) => write!(f, "{error}"),
             StartError::Pinning(error) => write!(f, "{error}"),
         }
     }
@@ -207,7 +216,7 @@ fn tell_config(config: &Config) {
     tell_warnings(&config.warnings);
     for (part, is_there) in [
         ("Bridge", false),
-        ("Persistence", false),
+        ("Persistence", true),
         ("TLS", true),
         ("TLS-PSK", false),
         ("Websockets", false),
@@ -258,21 +267,21 @@ impl Server {
         let mut net = Net::new().map_err(StartError::System)?;
         net.watch_signals(&event_loop::signals())
             .map_err(StartError::System)?;
-        for (index, (listener, tls)) in config.listeners.iter().zip(files.tls).enumerate() {
-            let spec = listener_spec(index, listener, tls, &config);
-            net.listen(&spec).map_err(StartError::Listener)?;
-        }
         let clock = Clock {
             start: Instant::now(),
         };
-        let unix_time = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
+        let (broker, store) = durability::begin(config, files.auth, &clock, net.waker())
+            .map_err(StartError::Durability)?;
+        let config = broker.config();
+        for (index, (listener, tls)) in config.listeners.iter().zip(files.tls).enumerate() {
+            let spec = listener_spec(index, listener, tls, config);
+            net.listen(&spec).map_err(StartError::Listener)?;
+        }
         let workers = Workers::new(net.waker());
-        let broker = Broker::new(config, files.auth, clock.now(), unix_time, random());
         Ok(Server {
             net,
             broker,
+            store,
             clock,
             workers,
             reload: Progress::default(),

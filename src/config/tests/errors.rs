@@ -265,8 +265,9 @@ fn what_restricts_nothing_is_taken() {
 fn warnings_say_what_has_no_effect() {
     for (text, expected) in [
         (
-            "persistence true",
-            "Warning: The 'persistence' option has no effect yet. (t.conf:1)",
+            "autosave_interval 60",
+            "The 'autosave_interval' option has no meaning here: what is acknowledged is on the disk already, with \
+             'persistence true'. (t.conf:1)",
         ),
         (
             "packet_buffer_size 1000",

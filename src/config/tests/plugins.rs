@@ -68,8 +68,8 @@ fn plugins_that_keep_nobody_out_are_told() {
     for (text, expected) in [
         (
             "plugin /x/mosquitto_persist_sqlite.so\nplugin_opt_sync full",
-            "Warning: The plugin 'mosquitto_persist_sqlite.so' is not loaded: sessions and messages do not survive a \
-             restart yet. (t.conf:1)",
+            "The plugin 'mosquitto_persist_sqlite.so' is not loaded: it stands for 'persistence true', and its database \
+             is not read. (t.conf:1)",
         ),
         (
             "global_plugin mosquitto_sparkplug_aware.so",

@@ -115,10 +115,10 @@ fn facts(row: &Row) -> String {
         true => "Taken up on SIGHUP.",
         false => "After a restart.",
     };
-    let has_part_text = matches!(row.scope, Scope::Bridge) || row.name.contains("persistence");
+    let has_part_text = matches!(row.scope, Scope::Bridge);
     facts.push(match row.standing {
         Standing::InForce => reload.to_owned(),
-        Standing::NoEffect if has_part_text || row.name.starts_with("autosave") => String::new(),
+        Standing::NoEffect if has_part_text => String::new(),
         Standing::NoEffect => "HAS NO EFFECT YET, and a warning says so.".to_owned(),
         Standing::NoMeaning => "Has no meaning in Midge, and a notice says so.".to_owned(),
         Standing::Obsolete => "No longer available: accepted with a warning.".to_owned(),

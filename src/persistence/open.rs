@@ -1,0 +1,179 @@
+//! Opening a database: a new one, ours, one that is in use, of a later version, or damaged.
+
+use super::schema::{APPLICATION_ID, VERSION};
+use super::{is_damage, reason, synchronous};
+use crate::config::Sync;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// How many bytes the log of the database keeps when it is empty.
+const LOG_BYTES_KEPT: i64 = 4 * 1024 * 1024;
+
+/// A database that can be used.
+#[derive(Debug)]
+pub struct Opened {
+    /// It.
+    pub connection: Connection,
+    /// Whether it is empty and has no tables yet: see [`create`](super::create).
+    pub is_new: bool,
+}
+
+/// Why a database cannot be used.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Its directory is not there, or nothing can be made in it.
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// Another process has it.
+    InUse(PathBuf),
+    /// A later version of Midge made it.
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// The version of its tables.
+        version: i64,
+    },
+    /// It is something else's database.
+    Foreign(PathBuf),
+    /// It is damaged, or no database at all.
+    Damaged(PathBuf),
+    /// Anything else.
+    Other {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OpenError::Directory { path, reason } => write!(
+                f,
+                "Error: Unable to keep a database in the directory {}: {reason}.\n\
+                 'persistence_location' is to be a directory that the broker may write to.",
+                path.display()
+            ),
+            OpenError::InUse(path) => write!(
+                f,
+                "Error: Another process uses the database {}, such as a broker that runs already.\n\
+                 Each broker needs a 'persistence_location' or 'persistence_file' of its own.",
+                path.display()
+            ),
+            OpenError::Newer { path, version } => write!(
+                f,
+                "Error: The database {} is of version {version}, and this is Midge for version {VERSION}.\n\
+                 A later Midge made it: run that, or put the file aside to begin without it.",
+                path.display()
+            ),
+            OpenError::Foreign(path) => write!(
+                f,
+                "Error: The file {} is the database of another program.\n\
+                 Use another 'persistence_file', or put the file aside.",
+                path.display()
+            ),
+            OpenError::Damaged(path) => {
+                write!(f, "Error: The database {} is damaged.", path.display())
+            }
+            OpenError::Other { path, reason } => {
+                write!(
+                    f,
+                    "Error: Unable to use the database {}: {reason}.",
+                    path.display()
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// Opens the database at `path`, or makes one there, and keeps others out of it.
+/// # Errors
+/// Why it cannot be used.
+pub fn open(path: &Path, sync: Sync) -> Result<Opened, OpenError> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if let Err(error) = tempfile::tempfile_in(directory) {
+        let reason = crate::config::system_reason(&error);
+        let path = directory.to_owned();
+        return Err(OpenError::Directory { path, reason });
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let prepared = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.execute_batch(&format!(
+            "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous = {};
+             PRAGMA journal_size_limit = {LOG_BYTES_KEPT}; PRAGMA temp_store = MEMORY;
+             PRAGMA cell_size_check = ON; BEGIN EXCLUSIVE; COMMIT;",
+            synchronous(sync)
+        ))?;
+        let application_id = pragma(&connection, "application_id")?;
+        let version = pragma(&connection, "user_version")?;
+        let tables: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        Ok((connection, application_id, version, tables == 0))
+    });
+    let path = path.to_owned();
+    match prepared {
+        Ok((connection, _, _, true)) => Ok(Opened {
+            connection,
+            is_new: true,
+        }),
+        Ok((_, application_id, _, _)) if application_id != APPLICATION_ID => {
+            Err(OpenError::Foreign(path))
+        }
+        Ok((_, _, version, _)) if version > VERSION => Err(OpenError::Newer { path, version }),
+        Ok((connection, ..)) => Ok(Opened {
+            connection,
+            is_new: false,
+        }),
+        Err(error) => Err(open_error(path, &error)),
+    }
+}
+
+/// Opens the database at `path` for reading alone.
+/// # Errors
+/// Why it cannot be read.
+pub fn open_to_look(path: &Path) -> Result<Connection, OpenError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let prepared = Connection::open_with_flags(path, flags).and_then(|connection| {
+        connection.execute_batch("PRAGMA query_only = ON; PRAGMA cell_size_check = ON;")?;
+        let application_id = pragma(&connection, "application_id")?;
+        let version = pragma(&connection, "user_version")?;
+        Ok((connection, application_id, version))
+    });
+    let path = path.to_owned();
+    match prepared {
+        Ok((_, application_id, _)) if application_id != APPLICATION_ID => {
+            Err(OpenError::Foreign(path))
+        }
+        Ok((_, _, version)) if version > VERSION => Err(OpenError::Newer { path, version }),
+        Ok((connection, ..)) => Ok(connection),
+        Err(error) => Err(open_error(path, &error)),
+    }
+}
+
+fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {
+    connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get(0))
+}
+
+fn open_error(path: PathBuf, error: &rusqlite::Error) -> OpenError {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path),
+        _ if is_damage(error) => OpenError::Damaged(path),
+        _ => {
+            let reason = reason(error);
+            OpenError::Other { path, reason }
+        }
+    }
+}

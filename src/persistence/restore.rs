@@ -1,0 +1,309 @@
+//! From a database to a broker at the start; and, where a database is damaged, what can be saved of it.
+//!
+//! 1. Nothing is left out in silence: a row that cannot be read makes the database a damaged one.
+//! 2. A damaged database is put aside under another name, never changed or removed; what can be read of it goes into a new
+//!    one, and the log says what could not.
+
+use super::open::{OpenError, Opened, open};
+use super::schema::{self, FromRow};
+use super::{create, is_damage, reason};
+use crate::broker::journal::{
+    Batch, DeliveryRecord, MessageRecord, ReceivedRecord, SessionRecord, SubscriptionRecord,
+};
+use crate::broker::{Broker, Clocks, Counts};
+use crate::config::log_target::{INFORMATION, NOTICE};
+use crate::config::{Sync, system_reason};
+use rusqlite::{Connection, Statement};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Long loads say how far they are, this often.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Why a broker could not be put back.
+#[derive(Debug)]
+pub enum RestoreError {
+    /// The database is damaged.
+    Damaged(String),
+    /// It could not be read, for another reason.
+    Unreadable(rusqlite::Error),
+}
+
+impl From<rusqlite::Error> for RestoreError {
+    fn from(error: rusqlite::Error) -> RestoreError {
+        match is_damage(&error) {
+            true => RestoreError::Damaged(error.to_string()),
+            false => RestoreError::Unreadable(error),
+        }
+    }
+}
+
+/// Puts everything in the database back into `broker`, which is new.
+/// # Errors
+/// Where a row cannot be read; the broker has a part of it all then, and is not to be used.
+pub fn restore(
+    connection: &Connection,
+    broker: &mut Broker,
+    clocks: Clocks,
+) -> Result<Counts, RestoreError> {
+    let mut restoring = broker.begin_restoring(last_id(connection)?, clocks);
+    let mut progress = Progress::begin(connection)?;
+    each_row(connection, |record: MessageRecord| {
+        progress.step();
+        restoring.message(record);
+    })?;
+    each_row(connection, |record: SessionRecord| {
+        progress.step();
+        restoring.session(record);
+    })?;
+    each_row(connection, |record: SubscriptionRecord| {
+        progress.step();
+        restoring.subscription(&record);
+    })?;
+    each_row(connection, |record: DeliveryRecord| {
+        progress.step();
+        restoring.delivery(&record);
+    })?;
+    each_row(connection, |record: ReceivedRecord| {
+        progress.step();
+        restoring.received(&record);
+    })?;
+    Ok(restoring.finish())
+}
+
+/// The largest identifier that a row ever had, as far as that can still be told.
+fn last_id(connection: &Connection) -> rusqlite::Result<u64> {
+    let mut last = 0;
+    for table in ["message", "session", "delivery", "received"] {
+        let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
+        last = last.max(connection.query_row(&sql, [], |row| row.get(0))?);
+    }
+    Ok(last)
+}
+
+fn each_row<T: FromRow>(
+    connection: &Connection,
+    mut take: impl FnMut(T),
+) -> Result<(), RestoreError> {
+    let mut statement = connection.prepare(&format!("SELECT * FROM {}", T::TABLE))?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let Some(record) = T::from_row(row)? else {
+            let what = format!("a row of table {} is not what was written", T::TABLE);
+            return Err(RestoreError::Damaged(what));
+        };
+        take(record);
+    }
+    Ok(())
+}
+
+/// Says how far a long load is.
+struct Progress {
+    total: u64,
+    done: u64,
+    next: Instant,
+}
+
+impl Progress {
+    fn begin(connection: &Connection) -> rusqlite::Result<Progress> {
+        let mut total = 0;
+        for table in schema::TABLE_NAMES {
+            let sql = format!("SELECT count(*) FROM {table}");
+            total += connection.query_row(&sql, [], |row| row.get::<_, u64>(0))?;
+        }
+        let next = Instant::now() + PROGRESS;
+        Ok(Progress {
+            total,
+            done: 0,
+            next,
+        })
+    }
+
+    fn step(&mut self) {
+        self.done += 1;
+        // The clock is not asked for each row.
+        if self.done.is_multiple_of(4096) && self.next <= Instant::now() {
+            self.next += PROGRESS;
+            let (done, total) = (self.done, self.total);
+            log::info!(
+                target: INFORMATION,
+                "Loading: {done} of {total} rows ({} %).",
+                done * 100 / total.max(1)
+            );
+        }
+    }
+}
+
+/// What was saved of a damaged database.
+#[derive(Debug)]
+pub struct Salvaged {
+    /// The new database that has it.
+    pub opened: Opened,
+    /// Where the damaged one is now.
+    pub aside: PathBuf,
+}
+
+/// Puts the damaged database at `path` aside and makes a new one of what can be read of it. `unix_seconds` goes into its
+/// name.
+/// # Errors
+/// Where the files cannot be renamed, or the new database cannot be made.
+pub fn salvage(path: &Path, sync: Sync, unix_seconds: u64) -> Result<Salvaged, OpenError> {
+    let other = |reason| OpenError::Other {
+        path: path.to_owned(),
+        reason,
+    };
+    let aside = path.with_extension(format!("damaged-{unix_seconds}"));
+    for ending in ["", "-wal", "-shm"] {
+        let (from, to) = (with_ending(path, ending), with_ending(&aside, ending));
+        match fs::rename(&from, &to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(other(system_reason(&error)));
+            }
+            _ => {}
+        }
+    }
+    // From a copy: SQLite may write to what it opens, and the damaged file is to stay as it was found.
+    let copy = tempfile::tempdir_in(
+        path.parent()
+            .filter(|it| !it.as_os_str().is_empty())
+            .unwrap_or(Path::new(".")),
+    )
+    .map_err(|error| other(system_reason(&error)))?;
+    let copied = copy.path().join("copy");
+    for ending in ["", "-wal"] {
+        let from = with_ending(&aside, ending);
+        if from.exists() {
+            fs::copy(&from, with_ending(&copied, ending))
+                .map_err(|error| other(system_reason(&error)))?;
+        }
+    }
+    let mut tally = Tally::default();
+    let batch = match Connection::open(&copied) {
+        Ok(connection) => read_what_can_be(&connection, &mut tally),
+        Err(_) => Batch::default(),
+    };
+    let mut opened = open(path, sync)?;
+    create(&mut opened.connection, &batch).map_err(|error| other(reason(&error)))?;
+    opened.is_new = false;
+    log::info!(
+        target: NOTICE,
+        "Saved from it: {} sessions, {} subscriptions, {} messages and {} deliveries. The damaged file is {} now.",
+        batch.sessions.len(),
+        batch.subscriptions.len(),
+        batch.messages.len(),
+        batch.deliveries.len() + batch.received.len(),
+        aside.display()
+    );
+    for line in tally.losses {
+        log::warn!("Warning: Lost with it: {line}.");
+    }
+    Ok(Salvaged { opened, aside })
+}
+
+fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// What could not be read.
+#[derive(Debug, Default)]
+pub struct Tally {
+    /// A line for each table that has lost something.
+    pub losses: Vec<String>,
+}
+
+/// Everything in the database that can be read and is what was written.
+pub fn read_what_can_be(connection: &Connection, tally: &mut Tally) -> Batch {
+    Batch {
+        messages: readable(connection, "id", tally),
+        sessions: readable(connection, "id", tally),
+        subscriptions: readable(connection, "session, filter", tally),
+        deliveries: readable(connection, "id", tally),
+        received: readable(connection, "id", tally),
+        ..Batch::default()
+    }
+}
+
+/// The rows of a table from its beginning to the first place that cannot be read, and from its end back to the last one.
+fn readable<T: FromRow + HasKey>(
+    connection: &Connection,
+    order: &str,
+    tally: &mut Tally,
+) -> Vec<T> {
+    let table = T::TABLE;
+    let mut bad = 0u64;
+    let mut read = |sql: String, stop: Option<&T>| -> (Vec<T>, Option<rusqlite::Error>) {
+        let mut found: Vec<T> = Vec::new();
+        let statement = connection.prepare(&sql);
+        let result = statement
+            .and_then(|mut statement| rows_until(&mut statement, &mut found, &mut bad, stop));
+        (found, result.err())
+    };
+    let (mut found, error) = read(format!("SELECT * FROM {table} ORDER BY {order}"), None);
+    if let Some(error) = error {
+        let back = order
+            .split(", ")
+            .map(|column| format!("{column} DESC"))
+            .collect::<Vec<_>>();
+        let sql = format!("SELECT * FROM {table} ORDER BY {}", back.join(", "));
+        let (mut behind, _) = read(sql, found.last());
+        behind.reverse();
+        found.extend(behind);
+        tally.losses.push(format!(
+            "part of the table {table}, of which {} rows could be read ({})",
+            found.len(),
+            reason(&error)
+        ));
+    }
+    if bad > 0 {
+        tally.losses.push(format!(
+            "{bad} rows of the table {table} that are not what was written"
+        ));
+    }
+    found
+}
+
+/// What tells rows of a table apart.
+trait HasKey {
+    fn is_same_row(&self, other: &Self) -> bool;
+}
+
+macro_rules! has_key {
+    ($($record:ty: $($field:ident),+;)+) => {
+        $(impl HasKey for $record {
+            fn is_same_row(&self, other: &Self) -> bool {
+                $(self.$field == other.$field)&&+
+            }
+        })+
+    };
+}
+
+has_key! {
+    MessageRecord: id;
+    SessionRecord: id;
+    SubscriptionRecord: session, filter;
+    DeliveryRecord: id;
+    ReceivedRecord: id;
+}
+
+fn rows_until<T: FromRow + HasKey>(
+    statement: &mut Statement<'_>,
+    found: &mut Vec<T>,
+    bad: &mut u64,
+    stop: Option<&T>,
+) -> rusqlite::Result<()> {
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        match T::from_row(row) {
+            Ok(Some(record)) if stop.is_some_and(|stop| stop.is_same_row(&record)) => return Ok(()),
+            Ok(Some(record)) => found.push(record),
+            // One row is bad, and the next ones need not be.
+            Ok(None) => *bad += 1,
+            Err(error) if is_damage(&error) && error.sqlite_error_code().is_none() => *bad += 1,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Where the broker's journal meets the store: opening the database, putting the broker back, committing once a turn, and
+//! saving everything at the end.
+//!
+//! 1. A listener is opened after the broker has everything back: nobody meets half a broker.
+//! 2. One batch is on its way to the disk at most; what changes meanwhile is in the next one. The slower the disk, the
+//!    larger the batches.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::{Clock, INFORMATION, NOTICE, Server, random};
+use crate::auth::Auth;
+use crate::broker::journal::Batch;
+use crate::broker::timers::Time;
+use crate::broker::{Broker, Clocks};
+use crate::config::{Config, system_reason};
+use crate::net::Waker;
+use crate::persistence::restore::{RestoreError, restore, salvage};
+use crate::persistence::{self, OpenError, Opened, Store};
+
+/// Why there is nothing to be durable with.
+#[derive(Debug)]
+pub enum DurabilityError {
+    /// The database cannot be used.
+    Open(OpenError),
+    /// It cannot be read or written.
+    Database(rusqlite::Error),
+    /// The system gives the store no thread.
+    Thread(io::Error),
+}
+
+impl From<OpenError> for DurabilityError {
+    fn from(error: OpenError) -> DurabilityError {
+        DurabilityError::Open(error)
+    }
+}
+
+impl fmt::Display for DurabilityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            DurabilityError::Open(error) => write!(f, "{error}"),
+            DurabilityError::Database(error) => {
+                write!(
+                    f,
+                    "Error: Unable to use the database: {}.",
+                    persistence::reason(error)
+                )
+            }
+            DurabilityError::Thread(error) => write!(
+                f,
+                "Error: Unable to start a thread for the database: {}.",
+                system_reason(error)
+            ),
+        }
+    }
+}
+
+/// A broker as the configuration wants it, with everything back that it is to have, and the store that keeps it.
+/// # Errors
+/// Why it cannot be made durable.
+pub fn begin(
+    config: Config,
+    auth: Auth,
+    clock: &Clock,
+    waker: Waker,
+) -> Result<(Broker, Option<Store>), DurabilityError> {
+    let new_broker = || {
+        let (now, unix_time) = (clock.now(), unix_time());
+        Broker::new(config.clone(), auth.clone(), now, unix_time, random())
+    };
+    let settings = &config.persistence;
+    if !settings.is_on {
+        ::log::info!(
+            target: INFORMATION,
+            "Persistence is off: sessions, queued and retained messages end with the broker."
+        );
+        return Ok((new_broker(), None));
+    }
+    let path = settings.database();
+    let started = Instant::now();
+    let mut opened = match persistence::open(&path, settings.sync) {
+        Err(OpenError::Damaged(_)) => salvaged(&config, &path, "it cannot be opened")?,
+        opened => opened?,
+    };
+    if opened.is_new {
+        let taken_over = Batch::default();
+        persistence::create(&mut opened.connection, &taken_over)
+            .map_err(DurabilityError::Database)?;
+        ::log::info!(target: INFORMATION, "Made the database {}.", path.display());
+    }
+    let mut broker = new_broker();
+    let counts = match restore(&opened.connection, &mut broker, clocks(clock)) {
+        Ok(counts) => counts,
+        Err(RestoreError::Unreadable(error)) => return Err(DurabilityError::Database(error)),
+        Err(RestoreError::Damaged(what)) => {
+            drop(opened);
+            opened = salvaged(&config, &path, &what)?;
+            broker = new_broker();
+            restore(&opened.connection, &mut broker, clocks(clock)).map_err(
+                |error| match error {
+                    RestoreError::Unreadable(error) => DurabilityError::Database(error),
+                    RestoreError::Damaged(what) => DurabilityError::Open(OpenError::Other {
+                        path: path.clone(),
+                        reason: what,
+                    }),
+                },
+            )?
+        }
+    };
+    if !opened.is_new {
+        ::log::info!(
+            target: INFORMATION,
+            "Loaded {}: {} sessions, {} subscriptions, {} retained messages and {} messages on their way, in {:.1} s.",
+            path.display(),
+            counts.sessions,
+            counts.subscriptions,
+            counts.retained,
+            counts.deliveries + counts.received,
+            started.elapsed().as_secs_f64()
+        );
+    }
+    if counts.misfits > 0 {
+        ::log::warn!(
+            "Warning: {} rows of {} do not fit with the others and were left out.",
+            counts.misfits,
+            path.display()
+        );
+    }
+    let store = Store::start(opened.connection, &path, settings, move || waker.wake());
+    Ok((broker, Some(store.map_err(DurabilityError::Thread)?)))
+}
+
+fn salvaged(config: &Config, path: &Path, what: &str) -> Result<Opened, DurabilityError> {
+    ::log::error!(
+        "Error: The database {} is damaged: {what}. What can be read is saved.",
+        path.display()
+    );
+    let salvaged = salvage(path, config.persistence.sync, unix_time().as_secs())?;
+    Ok(salvaged.opened)
+}
+
+fn unix_time() -> Duration {
+    let now = SystemTime::now();
+    now.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn clocks(clock: &Clock) -> Clocks {
+    Clocks {
+        now: clock.now(),
+        unix_millis: unix_time().as_millis() as u64,
+    }
+}
+
+impl Server {
+    /// Lets go of what waited for the batch that is on disk now.
+    pub(super) fn complete_commit(&mut self, now: Time) {
+        if let Some(store) = &mut self.store
+            && store.take_committed()
+        {
+            self.broker.committed(now);
+        }
+    }
+
+    /// Sends what this turn changed on its way to the disk, unless an earlier batch is on it.
+    pub(super) fn commit(&mut self) {
+        if let Some(store) = &mut self.store
+            && self.broker.has_changes()
+            && store.ready_in() == Some(Duration::ZERO)
+            && let Some(batch) = self.broker.take_batch(clocks(&self.clock))
+        {
+            store.commit(batch);
+        }
+    }
+
+    /// How long it takes until there is something to commit; `None` if that is not to be waited for.
+    pub(super) fn next_commit(&self) -> Option<Duration> {
+        let store = self.store.as_ref()?;
+        let has_changes = self.broker.has_changes();
+        store.ready_in().filter(|_| has_changes)
+    }
+
+    /// Commits everything, however long the disk takes. `false` means that it cannot be.
+    pub(super) fn save(&mut self) -> bool {
+        let Some(store) = &mut self.store else {
+            return true;
+        };
+        loop {
+            match store.wait() {
+                Some(true) => self.broker.committed(self.clock.now()),
+                Some(false) => return false,
+                None => match self.broker.take_batch(clocks(&self.clock)) {
+                    Some(batch) => store.commit(batch),
+                    None => return true,
+                },
+            }
+        }
+    }
+
+    /// The same, and tells the log how it went.
+    pub(super) fn save_and_tell(&mut self) {
+        let Some(path) = self
+            .store
+            .as_ref()
+            .map(|store| store.path().display().to_string())
+        else {
+            return;
+        };
+        match self.save() {
+            true => ::log::info!(target: NOTICE, "Everything is saved in {path}."),
+            false => ::log::error!(
+                "Error: Not everything could be saved in {path}. What was acknowledged is there."
+            ),
+        }
+    }
+}
