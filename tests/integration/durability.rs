@@ -318,6 +318,7 @@ fn a_disk_that_fails_for_a_while(fail: fn(&Disk)) {
     other.expect_connack();
     other.fence();
     scene.disk.heal();
+    client.expect(puback(7).reason(0x10));
     scene.work_until(broker, Signal::KILL);
     let broker = scene.start();
     scene.complete(&broker);
@@ -362,6 +363,17 @@ fn a_slow_disk_delays_only_what_waits_for_it() {
 /// written.
 #[test]
 fn an_acknowledgement_never_precedes_its_sync() {
+    acknowledges_after_sync(connect("sender").persistent(), 0x50);
+}
+
+/// The same for a sender whose session ends with its connection; of QoS 2, PUBCOMP counts there: between PUBREC and PUBREL
+/// the message belongs to the session (4.1).
+#[test]
+fn an_acknowledgement_without_a_session_never_precedes_its_sync() {
+    acknowledges_after_sync(connect("sender"), 0x70);
+}
+
+fn acknowledges_after_sync(connect_sender: Connect, qos2: u8) {
     const MESSAGES: u16 = 60;
     let scene = Scene::new();
     let broker = scene.start();
@@ -372,7 +384,7 @@ fn an_acknowledgement_never_precedes_its_sync() {
     }
     // Slow enough that whoever does not wait is seen.
     scene.disk.slow(Duration::from_millis(5));
-    let mut sender = broker.connect_v5("sender");
+    let mut sender = broker.connect_with(Version::V5, connect_sender);
     let port = sender.socket().local_addr().expect("it is connected");
     let marker = |id: u16| format!("<the message number {id}>");
     let mut answers = 0;
@@ -392,7 +404,8 @@ fn an_acknowledgement_never_precedes_its_sync() {
     }
     let log = scene.disk.log();
     for id in 1..=MESSAGES {
-        let acknowledged = place_of_acknowledgement(&log, port.port(), id);
+        let first = if id % 2 == 0 { 0x40 } else { qos2 };
+        let acknowledged = place_of_acknowledgement(&log, port.port(), first, id);
         let synced = place_of_sync(&log, marker(id).as_bytes());
         assert!(
             synced < acknowledged,
@@ -403,13 +416,13 @@ fn an_acknowledgement_never_precedes_its_sync() {
     scene.disk.assert_explained();
 }
 
-/// The record that sends PUBACK or PUBREC for this Packet Identifier, and nothing else has, to this port.
-fn place_of_acknowledgement(log: &Log, port: u16, packet_id: u16) -> usize {
+/// The record that sends an acknowledgement with this first byte and Packet Identifier to this port.
+fn place_of_acknowledgement(log: &Log, port: u16, first: u8, packet_id: u16) -> usize {
     let [high, low] = packet_id.to_be_bytes();
     let sends = |event: &Event| match event {
         Event::Sent { port: to, bytes } if *to == port => {
             let mut heads = bytes.windows(4);
-            heads.any(|head| matches!(head, [0x40 | 0x50, 2..=4, h, l] if (*h, *l) == (high, low)))
+            heads.any(|head| [head[0], head[2], head[3]] == [first, high, low] && head[1] < 5)
         }
         _ => false,
     };

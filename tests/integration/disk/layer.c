@@ -246,8 +246,9 @@ static int open_at(int at, const char *name, int flags, mode_t mode) {
         fd = refuse(fault, "create");
     } else {
         fd = (int)syscall(SYS_openat, at, name, flags, mode);
-        if (fd >= 0 && (flags & O_TMPFILE) == O_TMPFILE)
-            record_text((struct header){.kind = UNSEEN}, "O_TMPFILE");
+        /* A file without a name, which will not outlive its descriptor. */
+        if (fd >= 0 && (flags & O_TMPFILE) == O_TMPFILE && !fstat(fd, &after))
+            record((struct header){.kind = CREATED, .inode = after.st_ino}, NULL, 0);
         else if (fd >= 0 && !existed && !fstat(fd, &after))
             record_text((struct header){.kind = CREATED, .inode = after.st_ino}, path);
         else if (fd >= 0 && flags & O_TRUNC && before.st_size > 0)
@@ -341,6 +342,18 @@ static int unlink_at(int at, const char *name, int flags) {
         record_text((struct header){.kind = UNLINKED, .inode = stat.st_ino}, path);
     pthread_mutex_unlock(&lock);
     return result;
+}
+
+/* Hard links are more than the model knows. */
+int linkat(int from_at, const char *from, int to_at, const char *to, int flags) {
+    char path[PATH_MAX];
+    int result = (int)syscall(SYS_linkat, from_at, from, to_at, to, flags);
+    if (result == 0 && locate(to_at, to, path))
+        record_text((struct header){.kind = UNSEEN}, "a hard link");
+    return result;
+}
+int link(const char *from, const char *to) {
+    return linkat(AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 int unlink(const char *name) {

@@ -15,7 +15,7 @@ const HEADER: usize = 40;
 pub enum Event {
     /// A process began.
     Started,
-    /// A file came to be, empty.
+    /// A file came to be, empty; with an empty path it has no name.
     Created { inode: u64, path: PathBuf },
     /// Bytes were written to a file.
     Written {

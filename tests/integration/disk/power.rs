@@ -191,6 +191,11 @@ impl<'a> Model<'a> {
                 let file = known(inode);
                 return self.files[file].changes.push(content);
             }
+            Event::Created { inode, path } if path.as_os_str().is_empty() => {
+                // It never gets a name, and goes with the process.
+                self.add(*inode, Vec::new());
+                return;
+            }
             Event::Created { inode, path } => (self.add(*inode, Vec::new()), Name::Create(path)),
             Event::Renamed { inode, from, to } => (known(inode), Name::Rename(from, to)),
             Event::Unlinked { inode, path } => (known(inode), Name::Unlink(path)),

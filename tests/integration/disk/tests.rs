@@ -142,6 +142,9 @@ put("new", b"new")
 os.rename("new", "a")
 os.fsync(os.open(".", os.O_RDONLY))
 os.unlink("a")
+nameless = os.open(".", os.O_RDWR | os.O_TMPFILE)
+os.write(nameless, b"gone")
+os.fsync(nameless)
 "#;
     scene.run_well("python3", &["-c", program]);
     scene.disk.assert_explained();
