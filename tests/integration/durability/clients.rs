@@ -103,6 +103,13 @@ struct Message {
     progress: Progress,
 }
 
+impl Message {
+    /// Whether an acknowledgement with this Packet Identifier is for it.
+    fn is_open(&self, packet_id: u16) -> bool {
+        self.publish.packet_id == packet_id && self.progress != Progress::Done
+    }
+}
+
 /// A client with a persistent session that publishes with QoS 1 and 2, some of it retained.
 #[derive(Clone, Debug)]
 pub struct Publisher {
@@ -254,11 +261,8 @@ impl Publisher {
         let again = *first == 0x70 && reason == 0x92;
         assert!(reason < 0x80 || again, "{own}: refused with 0x{reason:02x}");
         let packet_id = u16::from_be_bytes([*high, *low]);
-        let is_open = |message: &&mut Message| {
-            message.publish.packet_id == packet_id && message.progress != Progress::Done
-        };
-        let mut open = self.messages[self.first_open..].iter_mut();
-        let message = open.find(is_open);
+        let mut messages = self.messages[self.first_open..].iter_mut();
+        let message = messages.find(|message| message.is_open(packet_id));
         let message = message.unwrap_or_else(|| panic!("{own}: an answer to nothing: {packet:?}"));
         let (next, answer) = match (first, message.publish.qos, message.progress) {
             (0x40, 1, _) => (Progress::Done, None),
@@ -272,6 +276,13 @@ impl Publisher {
             self.first_open += 1;
         }
         answer.map(|answer| answer.encode(self.version()))
+    }
+
+    /// Whether an acknowledgement is for a message that is not done.
+    fn is_open(&self, packet: &[u8]) -> bool {
+        let packet_id = u16::from_be_bytes([packet[2], packet[3]]);
+        let mut messages = self.messages[self.first_open..].iter();
+        messages.any(|message| message.is_open(packet_id))
     }
 
     /// This publisher as it was when the broker had sent these bytes to its connections, one after the other. It will
@@ -288,8 +299,11 @@ impl Publisher {
             if let Some(connack) = packets.next() {
                 then.identity.handle_connack(&connack);
             }
-            for packet in packets.filter(|packet| packet[0] != DISCONNECT) {
-                then.handle(&packet);
+            for packet in packets {
+                // What it did not live to read, it asked for again on the next connection.
+                if packet[0] != DISCONNECT && then.is_open(&packet) {
+                    then.handle(&packet);
+                }
             }
         }
         // It had not sent more than this.
