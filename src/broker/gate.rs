@@ -66,6 +66,11 @@ pub struct Gate {
 }
 
 impl Gate {
+    /// Whether anything waits for this batch, the last one that there is.
+    pub fn waits_for(&self, batch: u64) -> bool {
+        self.line.back().is_some_and(|last| last.batch == batch)
+    }
+
     fn pop(&mut self, committed: u64) -> Option<Entry> {
         match self.line.front() {
             Some(entry) if entry.batch <= committed => self.line.pop_front(),
@@ -189,6 +194,16 @@ impl Broker {
     /// The oldest batch that was taken is on disk: what waited for it leaves.
     pub fn committed(&mut self, now: Time) {
         let committed = self.output.journal.committed();
+        self.release_until(committed, now);
+    }
+
+    /// Every batch that was taken is on disk.
+    pub fn all_committed(&mut self, now: Time) {
+        let committed = self.output.journal.all_committed();
+        self.release_until(committed, now);
+    }
+
+    fn release_until(&mut self, committed: u64, now: Time) {
         while let Some(entry) = self.output.gate.pop(committed) {
             if let Some(key) = self.clients.by_connection(entry.connection) {
                 self.release(key, entry.held, now);

@@ -214,6 +214,12 @@ impl Inflight {
         self.next = self.next.next();
     }
 
+    /// The unfinished exchanges, in any order.
+    pub fn iter(&self) -> impl Iterator<Item = (PacketId, &Exchange)> {
+        let all = self.exchanges.iter().flat_map(|it| &it.by_id);
+        all.map(|(&packet_id, exchange)| (packet_id, exchange))
+    }
+
     /// The unfinished exchange under `packet_id`.
     pub fn get_mut(&mut self, packet_id: PacketId) -> Option<&mut Exchange> {
         self.exchanges.as_mut()?.by_id.get_mut(&packet_id)

@@ -394,12 +394,17 @@ impl Journal {
         self.changes() != self.changes_taken
     }
 
+    /// The number of the batch that is taken next.
+    pub fn next_batch(&self) -> u64 {
+        self.taken + 1
+    }
+
     /// The batch with which everything that was changed so far is stored; `None` where it is already.
     #[inline]
     pub fn pending(&self) -> Option<u64> {
         self.state.as_ref()?;
         if self.has_changes() {
-            return Some(self.taken + 1);
+            return Some(self.next_batch());
         }
         (self.taken > self.committed).then_some(self.taken)
     }
@@ -411,6 +416,12 @@ impl Journal {
             "a batch is taken before it is committed"
         );
         self.committed += 1;
+        self.committed
+    }
+
+    /// All batches that were taken are committed: the number of the last one.
+    pub fn all_committed(&mut self) -> u64 {
+        self.committed = self.taken;
         self.committed
     }
 
@@ -642,6 +653,16 @@ pub trait Scribe {
     /// Who `principal` is.
     fn owner(&self, principal: &Principal) -> Owner;
 
+    /// The same of who published a retained message.
+    fn source(&self, principal: Option<&Principal>) -> Source {
+        Source {
+            client_id: principal.map(|principal| principal.client_id.to_string()),
+            owner: principal
+                .map(|principal| self.owner(principal))
+                .unwrap_or_default(),
+        }
+    }
+
     /// The rows of the stored messages that were dropped since the last time.
     fn dropped_messages(&self) -> Vec<u64>;
 }
@@ -672,12 +693,7 @@ impl<S: Scribe> Writer<'_, S> {
     }
 
     fn retained(&mut self, message: &Rc<Message>, source: Option<&Principal>) {
-        let source = Source {
-            client_id: source.map(|source| source.client_id.to_string()),
-            owner: source
-                .map(|source| self.scribe.owner(source))
-                .unwrap_or_default(),
-        };
+        let source = self.scribe.source(source);
         match message.row() {
             None => {
                 self.write_message(message, Some(source));
@@ -704,3 +720,6 @@ impl<S: Scribe> Writer<'_, S> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

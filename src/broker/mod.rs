@@ -34,6 +34,7 @@ mod restore;
 mod retain;
 pub mod retained;
 mod session;
+mod snapshot;
 pub mod statistics;
 mod subscribe;
 pub mod subscriptions;

@@ -46,6 +46,11 @@ impl Queue {
         self.0.as_ref()?.earliest_expiry
     }
 
+    /// What waits, and where it is stored, the oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = &(Delivery, Option<Row<OfDelivery>>)> {
+        self.0.iter().flat_map(|waiting| &waiting.deliveries)
+    }
+
     /// The message that waits longest.
     pub fn front(&self) -> Option<&Delivery> {
         let (delivery, _) = self.0.as_ref()?.deliveries.front()?;

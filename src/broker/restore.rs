@@ -97,9 +97,9 @@ impl Broker {
         self.output.journal.has_changes()
     }
 
-    /// Whether something waits for a commit.
-    pub fn is_uncommitted(&self) -> bool {
-        self.output.journal.pending().is_some()
+    /// Whether somebody waits for what changed since the last batch.
+    pub fn is_waited_for(&self) -> bool {
+        self.output.gate.waits_for(self.output.journal.next_batch())
     }
 
     /// What changed since the last batch. Every batch that is taken is to be committed, or tried again until it is, and
@@ -215,8 +215,10 @@ impl Restoring<'_> {
         let limit = self.broker.config.persistent_client_expiration;
         session.expiry = SessionExpiry::from_seconds(record.expiry_seconds).at_most(limit);
         if let SessionExpiry::After(duration) = session.expiry {
-            let ends = record.ends.map_or(now + duration, |ends| clocks.time(ends));
-            session.ends = Some(ends);
+            // No later than if it had lost its connection now: the operator may have set another limit.
+            let latest = now + duration;
+            let ends = record.ends.map_or(latest, |ends| clocks.time(ends));
+            session.ends = Some(ends.min(latest));
         }
         session
             .inflight
@@ -332,9 +334,9 @@ impl Restoring<'_> {
 }
 
 /// A broker at the moment when a batch is taken.
-struct Now<'a> {
-    broker: &'a Broker,
-    clocks: Clocks,
+pub(super) struct Now<'a> {
+    pub(super) broker: &'a Broker,
+    pub(super) clocks: Clocks,
 }
 
 impl Scribe for Now<'_> {

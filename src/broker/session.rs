@@ -84,6 +84,12 @@ impl Unreleased {
         self.0.as_ref().map_or(0, |received| received.len())
     }
 
+    /// All of them, in any order.
+    pub fn iter(&self) -> impl Iterator<Item = (PacketId, &Received)> {
+        let all = self.0.iter().flat_map(|received| received.iter());
+        all.map(|(&packet_id, received)| (packet_id, received))
+    }
+
     /// The one under `packet_id`.
     pub fn get_mut(&mut self, packet_id: PacketId) -> Option<&mut Received> {
         self.0.as_mut()?.get_mut(&packet_id)

@@ -12,14 +12,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU16;
 
 /// A broker, its clock, and as many connections as a test opens.
-struct World {
-    broker: Broker,
-    now: Time,
+pub(super) struct World {
+    pub(super) broker: Broker,
+    pub(super) now: Time,
     opened: u32,
 }
 
 impl World {
-    fn new(lines: &str) -> World {
+    pub(super) fn new(lines: &str) -> World {
         let text = format!("listener 1883\nallow_anonymous true\nsys_interval 0\n{lines}");
         let config = Config::from_text("test.conf", text).expect("a good configuration");
         let mut count = 0;
@@ -35,7 +35,7 @@ impl World {
         }
     }
 
-    fn attach(&mut self) -> ConnectionKey {
+    pub(super) fn attach(&mut self) -> ConnectionKey {
         let connection = ConnectionKey {
             index: self.opened,
             generation: self.opened,
@@ -53,13 +53,13 @@ impl World {
         connection
     }
 
-    fn handle(&mut self, connection: ConnectionKey, packet: Packet<'_>) {
+    pub(super) fn handle(&mut self, connection: ConnectionKey, packet: Packet<'_>) {
         self.broker.handle(connection, packet, self.now);
         self.broker.check_invariants();
     }
 
     /// Connects with `connect` and reads the CONNACK away.
-    fn connect(&mut self, connect: Connect<'_>) -> ConnectionKey {
+    pub(super) fn connect(&mut self, connect: Connect<'_>) -> ConnectionKey {
         let connection = self.attach();
         self.handle(connection, Packet::Connect(connect));
         let sent = self.sent(connection);
@@ -67,7 +67,7 @@ impl World {
         connection
     }
 
-    fn subscribe(&mut self, connection: ConnectionKey, filter: &str, qos: QoS) {
+    pub(super) fn subscribe(&mut self, connection: ConnectionKey, filter: &str, qos: QoS) {
         let mut bytes = Vec::new();
         let filters = [(filter, SubscriptionOptions::new(qos))];
         let version = ProtocolVersion::V5;
@@ -96,7 +96,7 @@ impl World {
     }
 
     /// What was sent on `connection` since the last look.
-    fn sent(&mut self, connection: ConnectionKey) -> Vec<u8> {
+    pub(super) fn sent(&mut self, connection: ConnectionKey) -> Vec<u8> {
         let mut sent = Vec::new();
         let mut length = 0;
         if let Some(outbox) = self.broker.outbox(connection) {
@@ -118,7 +118,7 @@ impl World {
     }
 
     /// Lets time pass, with a tick at each deadline.
-    fn pass(&mut self, duration: Duration) {
+    pub(super) fn pass(&mut self, duration: Duration) {
         let end = self.now + duration;
         while let Some(deadline) = self
             .broker
@@ -132,7 +132,7 @@ impl World {
         self.now = end;
     }
 
-    fn close(&mut self, connection: ConnectionKey) {
+    pub(super) fn close(&mut self, connection: ConnectionKey) {
         self.broker
             .detach(connection, Ending::ClosedByClient, self.now);
         self.broker.check_invariants();

@@ -9,22 +9,26 @@
 //!    is not.
 //! 4. One process has the database: it is locked from the start to the end.
 
+pub mod import;
 mod open;
 pub mod restore;
 pub mod schema;
 
 use crate::broker::journal::Batch;
-use crate::config::{Persistence, Sync, log_target::NOTICE};
+use crate::config::{Persistence, Sync, log_target::NOTICE, system_reason};
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use open::{OpenError, Opened, open, open_to_look};
+pub use open::{OpenError, Opened, close_as_it_is, open, open_to_look};
 
 /// How long to wait before a batch that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);
+
+/// The time between two commits at least, where nobody waits for the second.
+const LAZY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long a broker that ends tries to write its last batch.
 const LAST_TRIES: Duration = Duration::from_secs(10);
@@ -34,12 +38,27 @@ const LAST_TRIES: Duration = Duration::from_secs(10);
 pub enum Event {
     /// The batch is on disk.
     Committed,
+    /// Everything is on disk, in a database made anew.
+    Rebuilt,
     /// It cannot be written now, for this reason.
     Failing(String),
+    /// It cannot be written, since the database is damaged.
+    Damaged(String),
+}
+
+/// What a commit that ended had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    /// The oldest batch.
+    Batch,
+    /// A snapshot, and with it every batch that was taken.
+    Everything,
 }
 
 enum Order {
     Commit(Box<Batch>),
+    /// Make the database anew, with this in it.
+    Rebuild(Box<Batch>),
     /// The broker ends: a batch that cannot be written is given up after some time.
     End,
 }
@@ -55,6 +74,8 @@ pub struct Store {
     is_busy: bool,
     /// Whether the log was told that it does not get there.
     is_failing: bool,
+    /// Whether the database is to be made anew.
+    is_damaged: bool,
     commit_interval: Duration,
     last_commit: Option<Instant>,
 }
@@ -77,6 +98,9 @@ impl Store {
             outbox,
             wake,
             gives_up: None,
+            is_put_aside: false,
+            path: path.to_owned(),
+            sync: settings.sync,
         };
         let thread = thread::Builder::new().name("store".to_owned());
         let thread = thread.spawn(move || writer.run())?;
@@ -87,40 +111,59 @@ impl Store {
             thread: Some(thread),
             is_busy: false,
             is_failing: false,
+            is_damaged: false,
             commit_interval: settings.commit_interval,
             last_commit: None,
         })
     }
 
-    /// How long to wait until the next batch can be taken; `None` while one is on its way.
-    pub fn ready_in(&self) -> Option<Duration> {
+    /// How long to wait until the next batch is to be taken; `None` while one is on its way. What nobody waits for, such as
+    /// that a message was acknowledged to us, may wait for others.
+    pub fn ready_in(&self, is_waited_for: bool) -> Option<Duration> {
         if self.is_busy {
             return None;
         }
+        let interval = match is_waited_for {
+            true => self.commit_interval,
+            false => self.commit_interval.max(LAZY_INTERVAL),
+        };
         let since = self.last_commit.map(|last| last.elapsed());
-        Some(since.map_or(Duration::ZERO, |since| {
-            self.commit_interval.saturating_sub(since)
-        }))
+        Some(since.map_or(Duration::ZERO, |since| interval.saturating_sub(since)))
+    }
+
+    /// Whether the database is damaged, and a snapshot is wanted for a new one.
+    pub fn wants_snapshot(&self) -> bool {
+        self.is_damaged && !self.is_busy
     }
 
     /// Sends `batch` on its way; there is none on it.
     pub fn commit(&mut self, batch: Batch) {
+        self.order(Order::Commit(Box::new(batch)));
+    }
+
+    /// Puts the database aside, and sends `snapshot` on its way into a new one.
+    pub fn rebuild(&mut self, snapshot: Batch) {
+        self.order(Order::Rebuild(Box::new(snapshot)));
+    }
+
+    fn order(&mut self, order: Order) {
         assert!(!self.is_busy, "one batch at a time");
         self.is_busy = true;
         self.last_commit = Some(Instant::now());
         self.orders
-            .send(Order::Commit(Box::new(batch)))
+            .send(order)
             .expect("the thread runs as long as this");
     }
 
-    /// Whether the batch that was on its way is on disk now. The log hears of what is in its way.
-    pub fn take_committed(&mut self) -> bool {
+    /// What is on disk now of what was on its way. The log hears of what is in its way.
+    pub fn take_committed(&mut self) -> Option<Committed> {
         while let Ok(event) = self.events.try_recv() {
-            if self.handle(event) {
-                return true;
+            let committed = self.handle(event);
+            if committed.is_some() {
+                return committed;
             }
         }
-        false
+        None
     }
 
     /// Where the database is.
@@ -128,23 +171,28 @@ impl Store {
         &self.path
     }
 
-    /// Waits for the batch that is on its way, while the broker ends: whether it is on disk, or could not be written for so
-    /// long that it is given up. `None` means that there is none.
-    pub fn wait(&mut self) -> Option<bool> {
-        if !self.is_busy {
-            return None;
-        }
-        // Whoever does not take the order has ended already.
-        let _ = self.orders.send(Order::End);
-        while let Ok(event) = self.events.recv() {
-            if self.handle(event) {
-                return Some(true);
-            }
-        }
-        Some(false)
+    /// Whether something is on its way.
+    pub fn is_busy(&self) -> bool {
+        self.is_busy
     }
 
-    fn handle(&mut self, event: Event) -> bool {
+    /// Waits for what is on its way, while the broker ends. `None` means that it is given up, since it could not be written
+    /// for too long, or not at all.
+    pub fn wait(&mut self) -> Option<Committed> {
+        // Whoever does not take the order has ended already.
+        let _ = self.orders.send(Order::End);
+        while self.is_busy
+            && let Ok(event) = self.events.recv()
+        {
+            let committed = self.handle(event);
+            if committed.is_some() {
+                return committed;
+            }
+        }
+        None
+    }
+
+    fn handle(&mut self, event: Event) -> Option<Committed> {
         let path = self.path.display();
         match event {
             Event::Committed => {
@@ -155,7 +203,12 @@ impl Store {
                         "{path} can be written again: everything that waited is stored."
                     );
                 }
-                true
+                Some(Committed::Batch)
+            }
+            Event::Rebuilt => {
+                (self.is_busy, self.is_damaged, self.is_failing) = (false, false, false);
+                log::info!(target: NOTICE, "{path} was made anew: everything is stored in it.");
+                Some(Committed::Everything)
             }
             Event::Failing(reason) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
@@ -164,7 +217,14 @@ impl Store {
                          acknowledged until it can be."
                     );
                 }
-                false
+                None
+            }
+            Event::Damaged(reason) => {
+                (self.is_busy, self.is_damaged) = (false, true);
+                log::error!(
+                    "Error: The database {path} is damaged: {reason}. It is put aside, and made anew from memory."
+                );
+                None
             }
         }
     }
@@ -182,40 +242,49 @@ impl Drop for Store {
 
 struct Writer<W> {
     connection: Connection,
+    path: PathBuf,
+    sync: Sync,
     inbox: Receiver<Order>,
     outbox: Sender<Event>,
     wake: W,
+    /// Whether the damaged database is out of the way.
+    is_put_aside: bool,
     /// When it is over with trying.
     gives_up: Option<Instant>,
+}
+
+/// What a try came to.
+enum Tried {
+    Done,
+    Again,
+    Never,
 }
 
 impl<W: Fn()> Writer<W> {
     fn run(mut self) {
         while let Ok(order) = self.inbox.recv() {
-            match order {
-                Order::End => self.gives_up = Some(Instant::now() + LAST_TRIES),
-                Order::Commit(batch) => {
-                    if !self.commit(&batch) {
-                        return;
-                    }
+            let is_done = match order {
+                Order::End => {
+                    self.gives_up = Some(Instant::now() + LAST_TRIES);
+                    true
                 }
+                Order::Commit(batch) => self.insist(|writer| writer.commit(&batch)),
+                Order::Rebuild(snapshot) => self.insist(|writer| writer.rebuild(&snapshot)),
+            };
+            if !is_done {
+                return;
             }
         }
         // Whatever is in the log of the database goes to its place, and the log is removed.
         let _ = self.connection.close();
     }
 
-    /// Writes `batch`, however often it takes. `false` means that the broker ends before.
-    fn commit(&mut self, batch: &Batch) -> bool {
-        loop {
-            let Err(error) = write(&mut self.connection, batch) else {
-                self.tell(Event::Committed);
-                return true;
-            };
-            self.tell(Event::Failing(reason(&error)));
+    /// Tries something until it is done, or turns out to be hopeless. `false` means that the broker ends before.
+    fn insist(&mut self, attempt: impl Fn(&mut Self) -> Tried) -> bool {
+        while let Tried::Again = attempt(self) {
             match self.inbox.recv_timeout(RETRY) {
                 Ok(Order::End) => self.gives_up = Some(Instant::now() + LAST_TRIES),
-                Ok(Order::Commit(_)) => unreachable!("one batch at a time"),
+                Ok(_) => unreachable!("one batch at a time"),
                 Err(RecvTimeoutError::Disconnected) => return false,
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -223,6 +292,42 @@ impl<W: Fn()> Writer<W> {
                 return false;
             }
         }
+        true
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Tried {
+        let (event, tried) = match write(&mut self.connection, batch) {
+            Ok(()) => (Event::Committed, Tried::Done),
+            Err(error) if is_damage(&error) => (Event::Damaged(error.to_string()), Tried::Never),
+            Err(error) => (Event::Failing(reason(&error)), Tried::Again),
+        };
+        self.tell(event);
+        tried
+    }
+
+    fn rebuild(&mut self, snapshot: &Batch) -> Tried {
+        let (event, tried) = match self.make_anew(snapshot) {
+            Ok(()) => (Event::Rebuilt, Tried::Done),
+            Err(reason) => (Event::Failing(reason), Tried::Again),
+        };
+        self.tell(event);
+        tried
+    }
+
+    fn make_anew(&mut self, snapshot: &Batch) -> Result<(), String> {
+        let nothing = Connection::open_in_memory().map_err(|error| error.to_string())?;
+        open::close_as_it_is(std::mem::replace(&mut self.connection, nothing));
+        let away = match self.is_put_aside {
+            // What is there is what an attempt left that failed.
+            true => open::remove(&self.path),
+            false => open::put_aside(&self.path).map(drop),
+        };
+        away.map_err(|error| system_reason(&error))?;
+        self.is_put_aside = true;
+        let mut opened = open(&self.path, self.sync).map_err(|error| error.to_string())?;
+        create(&mut opened.connection, snapshot).map_err(|error| reason(&error))?;
+        (self.connection, self.is_put_aside) = (opened.connection, false);
+        Ok(())
     }
 
     fn tell(&self, event: Event) {

@@ -3,9 +3,11 @@
 use super::schema::{APPLICATION_ID, VERSION};
 use super::{is_damage, reason, synchronous};
 use crate::config::Sync;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{fmt, fs, io};
 
 /// How many bytes the log of the database keeps when it is empty.
 const LOG_BYTES_KEPT: i64 = 4 * 1024 * 1024;
@@ -161,6 +163,58 @@ pub fn open_to_look(path: &Path) -> Result<Connection, OpenError> {
         Ok((connection, ..)) => Ok(connection),
         Err(error) => Err(open_error(path, &error)),
     }
+}
+
+/// Closes `connection` and leaves its files as they are: the log of the database is not written back into it.
+pub fn close_as_it_is(connection: Connection) {
+    // Where it cannot be said, a log that is sound is written back.
+    let _ = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+    drop(connection);
+}
+
+/// Gives the database at `path`, which nobody has open, another name, with its log; what that is.
+/// # Errors
+/// The system's.
+pub fn put_aside(path: &Path) -> io::Result<PathBuf> {
+    let unix_time = SystemTime::now().duration_since(UNIX_EPOCH);
+    let mut number = unix_time.unwrap_or_default().as_secs();
+    let aside = loop {
+        let aside = path.with_extension(format!("damaged-{number}"));
+        if !aside.exists() {
+            break aside;
+        }
+        number += 1;
+    };
+    // The log first: without it, what is left behind would be another database.
+    for ending in ["-wal", ""] {
+        if_there(fs::rename(
+            with_ending(path, ending),
+            with_ending(&aside, ending),
+        ))?;
+    }
+    Ok(aside)
+}
+
+/// Removes the database at `path`, which nobody has open, with its log.
+/// # Errors
+/// The system's.
+pub fn remove(path: &Path) -> io::Result<()> {
+    if_there(fs::remove_file(path))?;
+    if_there(fs::remove_file(with_ending(path, "-wal")))
+}
+
+fn if_there(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// `path` with something behind its whole name.
+pub fn with_ending(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
 }
 
 fn pragma(connection: &Connection, name: &str) -> rusqlite::Result<i64> {

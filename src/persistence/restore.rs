@@ -4,7 +4,7 @@
 //! 2. A damaged database is put aside under another name, never changed or removed; what can be read of it goes into a new
 //!    one, and the log says what could not.
 
-use super::open::{OpenError, Opened, open};
+use super::open::{OpenError, Opened, open, put_aside, with_ending};
 use super::schema::{self, FromRow};
 use super::{create, is_damage, reason};
 use crate::broker::journal::{
@@ -144,25 +144,15 @@ pub struct Salvaged {
     pub aside: PathBuf,
 }
 
-/// Puts the damaged database at `path` aside and makes a new one of what can be read of it. `unix_seconds` goes into its
-/// name.
+/// Puts the damaged database at `path` aside and makes a new one of what can be read of it.
 /// # Errors
 /// Where the files cannot be renamed, or the new database cannot be made.
-pub fn salvage(path: &Path, sync: Sync, unix_seconds: u64) -> Result<Salvaged, OpenError> {
+pub fn salvage(path: &Path, sync: Sync) -> Result<Salvaged, OpenError> {
     let other = |reason| OpenError::Other {
         path: path.to_owned(),
         reason,
     };
-    let aside = path.with_extension(format!("damaged-{unix_seconds}"));
-    for ending in ["", "-wal", "-shm"] {
-        let (from, to) = (with_ending(path, ending), with_ending(&aside, ending));
-        match fs::rename(&from, &to) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(other(system_reason(&error)));
-            }
-            _ => {}
-        }
-    }
+    let aside = put_aside(path).map_err(|error| other(system_reason(&error)))?;
     // From a copy: SQLite may write to what it opens, and the damaged file is to stay as it was found.
     let copy = tempfile::tempdir_in(
         path.parent()
@@ -199,12 +189,6 @@ pub fn salvage(path: &Path, sync: Sync, unix_seconds: u64) -> Result<Salvaged, O
         log::warn!("Warning: Lost with it: {line}.");
     }
     Ok(Salvaged { opened, aside })
-}
-
-fn with_ending(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
 }
 
 /// What could not be read.

@@ -15,16 +15,19 @@ use crate::auth::Auth;
 use crate::broker::journal::Batch;
 use crate::broker::timers::Time;
 use crate::broker::{Broker, Clocks};
-use crate::config::{Config, system_reason};
+use crate::config::{Config, Persistence, system_reason};
 use crate::net::Waker;
+use crate::persistence::import::{self, ImportError};
 use crate::persistence::restore::{RestoreError, restore, salvage};
-use crate::persistence::{self, OpenError, Opened, Store};
+use crate::persistence::{self, Committed, OpenError, Opened, Store};
 
 /// Why there is nothing to be durable with.
 #[derive(Debug)]
 pub enum DurabilityError {
     /// The database cannot be used.
     Open(OpenError),
+    /// What Mosquitto left cannot be read.
+    Import(ImportError),
     /// It cannot be read or written.
     Database(rusqlite::Error),
     /// The system gives the store no thread.
@@ -41,6 +44,10 @@ impl fmt::Display for DurabilityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             DurabilityError::Open(error) => write!(f, "{error}"),
+            DurabilityError::Import(error) => write!(
+                f,
+                "Error: Unable to take over {error}.\nPut that file aside to begin without it."
+            ),
             DurabilityError::Database(error) => {
                 write!(
                     f,
@@ -85,7 +92,7 @@ pub fn begin(
         opened => opened?,
     };
     if opened.is_new {
-        let taken_over = Batch::default();
+        let taken_over = take_over(settings)?;
         persistence::create(&mut opened.connection, &taken_over)
             .map_err(DurabilityError::Database)?;
         ::log::info!(target: INFORMATION, "Made the database {}.", path.display());
@@ -95,7 +102,7 @@ pub fn begin(
         Ok(counts) => counts,
         Err(RestoreError::Unreadable(error)) => return Err(DurabilityError::Database(error)),
         Err(RestoreError::Damaged(what)) => {
-            drop(opened);
+            persistence::close_as_it_is(opened.connection);
             opened = salvaged(&config, &path, &what)?;
             broker = new_broker();
             restore(&opened.connection, &mut broker, clocks(clock)).map_err(
@@ -132,12 +139,29 @@ pub fn begin(
     Ok((broker, Some(store.map_err(DurabilityError::Thread)?)))
 }
 
+/// What a broker of Mosquitto left in its own file, where a new database is made.
+fn take_over(settings: &Persistence) -> Result<Batch, DurabilityError> {
+    let path = settings.mosquitto_file();
+    if !path.exists() || path == settings.database() {
+        return Ok(Batch::default());
+    }
+    let name = path.display();
+    ::log::info!(target: NOTICE, "Taking over {name}, which stays as it is.");
+    let import =
+        import::read(&path, unix_time().as_millis() as u64).map_err(DurabilityError::Import)?;
+    for warning in &import.warnings {
+        ::log::warn!("Warning: {name}: {warning}");
+    }
+    ::log::info!(target: NOTICE, "Taken over from {name}: {}.", import.counts);
+    Ok(import.batch)
+}
+
 fn salvaged(config: &Config, path: &Path, what: &str) -> Result<Opened, DurabilityError> {
     ::log::error!(
         "Error: The database {} is damaged: {what}. What can be read is saved.",
         path.display()
     );
-    let salvaged = salvage(path, config.persistence.sync, unix_time().as_secs())?;
+    let salvaged = salvage(path, config.persistence.sync)?;
     Ok(salvaged.opened)
 }
 
@@ -154,21 +178,33 @@ fn clocks(clock: &Clock) -> Clocks {
 }
 
 impl Server {
-    /// Lets go of what waited for the batch that is on disk now.
+    /// Lets go of what waited for what is on disk now.
     pub(super) fn complete_commit(&mut self, now: Time) {
         if let Some(store) = &mut self.store
-            && store.take_committed()
+            && let Some(committed) = store.take_committed()
         {
-            self.broker.committed(now);
+            self.tell_committed(committed, now);
         }
     }
 
-    /// Sends what this turn changed on its way to the disk, unless an earlier batch is on it.
+    fn tell_committed(&mut self, committed: Committed, now: Time) {
+        match committed {
+            Committed::Batch => self.broker.committed(now),
+            Committed::Everything => self.broker.all_committed(now),
+        }
+    }
+
+    /// Sends what this turn changed on its way to the disk, unless something else is on it.
     pub(super) fn commit(&mut self) {
-        if let Some(store) = &mut self.store
-            && self.broker.has_changes()
-            && store.ready_in() == Some(Duration::ZERO)
-            && let Some(batch) = self.broker.take_batch(clocks(&self.clock))
+        let Some(store) = &mut self.store else {
+            return;
+        };
+        let clocks = || clocks(&self.clock);
+        if store.wants_snapshot() {
+            store.rebuild(self.broker.take_snapshot(clocks()));
+        } else if self.broker.has_changes()
+            && store.ready_in(self.broker.is_waited_for()) == Some(Duration::ZERO)
+            && let Some(batch) = self.broker.take_batch(clocks())
         {
             store.commit(batch);
         }
@@ -178,24 +214,29 @@ impl Server {
     pub(super) fn next_commit(&self) -> Option<Duration> {
         let store = self.store.as_ref()?;
         let has_changes = self.broker.has_changes();
-        store.ready_in().filter(|_| has_changes)
+        let is_waited_for = self.broker.is_waited_for();
+        store.ready_in(is_waited_for).filter(|_| has_changes)
     }
 
-    /// Commits everything, however long the disk takes. `false` means that it cannot be.
+    /// Commits everything, and waits for the disk. `false` means that it cannot be.
     pub(super) fn save(&mut self) -> bool {
-        let Some(store) = &mut self.store else {
-            return true;
-        };
-        loop {
-            match store.wait() {
-                Some(true) => self.broker.committed(self.clock.now()),
-                Some(false) => return false,
-                None => match self.broker.take_batch(clocks(&self.clock)) {
-                    Some(batch) => store.commit(batch),
-                    None => return true,
-                },
+        while let Some(store) = &mut self.store {
+            let clocks = || clocks(&self.clock);
+            if store.is_busy() {
+                match store.wait() {
+                    Some(committed) => self.tell_committed(committed, self.clock.now()),
+                    None if !store.wants_snapshot() => return false,
+                    None => {}
+                }
+            } else if store.wants_snapshot() {
+                store.rebuild(self.broker.take_snapshot(clocks()));
+            } else if let Some(batch) = self.broker.take_batch(clocks()) {
+                store.commit(batch);
+            } else {
+                return true;
             }
         }
+        true
     }
 
     /// The same, and tells the log how it went.

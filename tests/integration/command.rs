@@ -405,11 +405,7 @@ fn options_that_lack_another_are_errors() {
 /// What is understood but not done is said, once a line, and starts all the same.
 #[test]
 fn options_without_effect_are_warned_about() {
-    let options = [
-        "persistence true",
-        "autosave_interval 5",
-        "enable_control_api true",
-    ];
+    let options = ["enable_control_api true"];
     let mut lines = vec!["log_timestamp false"];
     lines.extend(options);
     let broker = Broker::start(&lines);
@@ -442,7 +438,9 @@ fn test_config_of_a_good_file() {
     // Whether its port is free is no question about the file.
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("loopback has ports");
     let port = taken.local_addr().expect("it is bound").port();
-    let files = Files::new(&format!("listener {port} 127.0.0.1\npersistence true\n"));
+    let files = Files::new(&format!(
+        "listener {port} 127.0.0.1\nenable_control_api true\n"
+    ));
     for args in [["--test-config", "-c"], ["-d", "--test-config"]] {
         let file = files.config();
         let ended = match args[1] {
@@ -453,7 +451,8 @@ fn test_config_of_a_good_file() {
             (ended.code, &*ended.stdout),
             (Some(0), "Configuration file is OK.\n")
         );
-        let warning = format!("Warning: The 'persistence' option has no effect yet. ({file}:2)");
+        let warning =
+            format!("Warning: The 'enable_control_api' option has no effect yet. ({file}:2)");
         assert_eq!(ended.log(), [warning]);
     }
 }
@@ -514,7 +513,7 @@ fn start_up_lines_of_the_default_configuration() {
         format!("mosquitto version {version} starting"),
         "Using default config.".into(),
         "Bridge support NOT available.".into(),
-        "Persistence support NOT available.".into(),
+        "Persistence support available.".into(),
         "TLS support available.".into(),
         "TLS-PSK support NOT available.".into(),
         "Websockets support NOT available.".into(),
@@ -522,6 +521,7 @@ fn start_up_lines_of_the_default_configuration() {
             .into(),
         "Create a configuration file which defines a listener to allow remote access.".into(),
         "For more details see https://mosquitto.org/documentation/authentication-methods/".into(),
+        "Persistence is off: sessions, queued and retained messages end with the broker.".into(),
         format!("Opening ipv4 listen socket on port {port}."),
     ];
     if has_ipv6() {

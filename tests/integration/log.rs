@@ -514,7 +514,7 @@ fn disconnect_by_the_broker() {
 /// One line of each type, and which of them each setting lets through.
 #[test]
 fn types_of_lines() {
-    let warning = "Warning: The 'persistence' option has no effect yet.";
+    let warning = "Warning: The 'enable_control_api' option has no effect yet.";
     let information = "mosquitto version ";
     let notice = "New client connected from ";
     let subscription = "client 0 a/b";
@@ -544,7 +544,7 @@ fn types_of_lines() {
         ),
         (&["log_type all", "log_type none"], &[]),
     ] {
-        let mut lines = vec!["log_timestamp false", "persistence true"];
+        let mut lines = vec!["log_timestamp false", "enable_control_api true"];
         lines.extend(settings);
         // All of it, to be read when the broker has ended.
         let broker = Broker::start_in_shell("exec \"$@\" 2>'{dir}/log'", &lines);

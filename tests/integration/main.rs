@@ -13,6 +13,7 @@ mod durability;
 mod event_loop;
 mod flow;
 mod harness;
+mod import;
 mod log;
 mod log_dest;
 mod malformed;
