@@ -17,7 +17,7 @@ use rustix::process::Signal;
 
 use super::disk::{Disk, Event, Log, Random};
 use super::harness::*;
-use clients::{Counts, Publisher, Subscriber, retained};
+use clients::{Counts, Publisher, Subscriber, Witness, retained};
 
 /// What makes a broker durable; the rest keeps the load from dropping messages, the directory its own where the tests run
 /// as root, and the log short.
@@ -44,6 +44,7 @@ struct Scene {
     disk: Arc<Disk>,
     publishers: Vec<Publisher>,
     subscribers: Vec<Subscriber>,
+    witness: Witness,
 }
 
 impl Scene {
@@ -70,6 +71,7 @@ impl Scene {
             disk,
             publishers: publishers.to_vec(),
             subscribers: subscribers.to_vec(),
+            witness: Witness::default(),
             random,
         }
     }
@@ -107,6 +109,8 @@ impl Scene {
         let start = Instant::now();
         let random = &mut self.random;
         thread::scope(|scope| {
+            let witness = &mut self.witness;
+            scope.spawn(move || witness.run(address, start + turn));
             for publisher in &mut self.publishers {
                 let leaves = start + part_of(turn * 2, random).min(turn);
                 scope.spawn(move || publisher.run(address, usize::MAX, Some(leaves)));
@@ -153,6 +157,7 @@ impl Scene {
             let mut then = Scene {
                 publishers: publishers.collect(),
                 subscribers: subscribers.collect(),
+                witness: Witness::default(),
                 random: self.random.clone(),
                 disk: Arc::new(Disk::new(&dir.join("data"))),
                 dir,
@@ -160,6 +165,7 @@ impl Scene {
             let broker = then.start();
             then.assert_retained(&broker);
             then.complete(&broker);
+            assert_eq!(broker.count_log("damaged"), 0, "{}", broker.log_text());
             assert!(broker.stop().success());
         }
     }
@@ -175,7 +181,10 @@ impl Scene {
     fn tell(&self, what: &str) {
         let sent: usize = self.publishers.iter().map(Publisher::sent).sum();
         let repeated: Vec<_> = self.subscribers.iter().map(|s| s.repeated).collect();
-        println!("{what}: {sent} messages were published; those that came again: {repeated:?}");
+        let seen = self.witness.seen();
+        println!(
+            "{what}: {sent} messages were published, {repeated:?} came again, {seen} came to the witness"
+        );
     }
 }
 
@@ -262,6 +271,75 @@ fn nothing_acknowledged_is_lost_by_a_power_cut() {
     }
     scene.tell("power cuts");
     scene.cut_the_power(first);
+}
+
+/// A power cut while the database is made leaves one that a broker can use, or none.
+#[test]
+fn a_power_cut_at_the_first_start_leaves_no_damage() {
+    let mut scene = Scene::new();
+    scene.subscribe(scene.start());
+    let log = scene.disk.log();
+    let records = log.records().iter();
+    let changes = records.enumerate().filter(|(_, record)| {
+        matches!(
+            record.event,
+            Event::Written { .. } | Event::Synced { .. } | Event::Unlinked { .. }
+        )
+    });
+    let changes: Vec<_> = changes.map(|(number, _)| number + 1).collect();
+    for _ in 0..rounds() * 3 {
+        let cut_at = changes[scene.random.below(changes.len() as u64) as usize];
+        let seed = scene.random.next();
+        println!("cut at {cut_at}, seed {seed}");
+        let dir = new_dir();
+        log.power_cut(cut_at, seed, &dir.join("data"));
+        let broker = Broker::start_in(&dir, &DURABLE, &[]);
+        assert_eq!(broker.count_log("damaged"), 0, "{}", broker.log_text());
+        assert!(broker.stop().success());
+        fs::remove_dir_all(dir).expect("it is ours");
+    }
+}
+
+/// What was ended, removed or replaced, and confirmed, does not come back.
+#[test]
+fn what_was_ended_stays_ended() {
+    let scene = Scene::new();
+    let broker = scene.start_without_layer();
+    for version in [Version::V311, Version::V5] {
+        let id = |what: &str| format!("{what}-{version:?}");
+        let mut changed = broker.connect_with(version, connect(&id("changed")).persistent());
+        changed.subscribe("gone", 1);
+        changed.subscribe("less", 2);
+        changed.subscribe("less", 0);
+        changed.send(unsubscribe(2, &["gone"]));
+        changed.expect(unsuback(2, &[0]));
+        broker
+            .connect_with(version, connect(&id("ended")).persistent())
+            .leave();
+        broker.connect_with(version, connect(&id("ended"))).leave();
+    }
+    let mut sender = broker.connect_v5("sender");
+    let mut last = publish("state/0", "sender/1/1/").qos(1).packet_id(1);
+    last.retain = true;
+    sender.publish(&last);
+    last.payload.clear();
+    sender.publish(&last);
+    broker.stop_by(Signal::KILL);
+    let broker = scene.start_without_layer();
+    assert!(retained(&broker).is_empty());
+    for version in [Version::V311, Version::V5] {
+        let id = |what: &str| format!("{what}-{version:?}");
+        let ended = broker.connect_with(version, connect(&id("ended")).persistent());
+        assert!(!ended.connack.session_present, "{version:?}");
+        let mut changed = broker.connect_with(version, connect(&id("changed")).persistent());
+        assert!(changed.connack.session_present, "{version:?}");
+        let mut sender = broker.connect_v5("sender");
+        sender.publish(&publish("gone", "no").qos(1).packet_id(1));
+        sender.publish(&publish("less", "yes").qos(2).packet_id(2));
+        changed.expect(publish("less", "yes"));
+        changed.fence();
+    }
+    assert!(broker.stop().success());
 }
 
 /// The same with a disk on which writes and syncs fail now and then. What a failed sync was to save may be lost although

@@ -9,7 +9,7 @@
 //!    loss or a change of order, and with QoS 2 a number that was there before is a message that came twice.
 //! 3. A session that was confirmed once is there at every later connection.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -55,16 +55,21 @@ impl Identity {
         }
     }
 
-    fn connect(&mut self, address: SocketAddr) -> Result<Raw, Closed> {
+    fn connect(&mut self, address: SocketAddr, connect: Connect) -> Result<Raw, Closed> {
         let stream = TcpStream::connect_timeout(&address, DEADLINE).map_err(|_| Closed)?;
         let own = stream.local_addr().map_err(|_| Closed)?;
         self.ports.push(own.port());
         let mut raw = Raw::over(stream, self.version);
-        raw.send(connect(&self.client_id).persistent());
+        raw.send(connect);
         let connack = raw.poll(DEADLINE)?;
         let connack = connack.unwrap_or_else(|| panic!("{}: no CONNACK", self.client_id));
         self.handle_connack(&connack);
         Ok(raw)
+    }
+
+    fn resume(&mut self, address: SocketAddr) -> Result<Raw, Closed> {
+        let connect = connect(&self.client_id).persistent();
+        self.connect(address, connect)
     }
 
     fn handle_connack(&mut self, packet: &[u8]) {
@@ -153,7 +158,7 @@ impl Publisher {
         limit: usize,
         leaves: Option<Instant>,
     ) -> Result<(), Closed> {
-        let mut raw = self.identity.connect(address)?;
+        let mut raw = self.identity.resume(address)?;
         for index in self.first_open..self.next {
             if let Some(again) = self.again(index) {
                 raw.send(again);
@@ -376,7 +381,7 @@ impl Subscriber {
 
     /// Subscribes, and goes.
     pub fn subscribe(&mut self, address: SocketAddr) {
-        let mut raw = self.identity.connect(address).expect("the broker runs");
+        let mut raw = self.identity.resume(address).expect("the broker runs");
         raw.subscribe("load/#", 2);
     }
 
@@ -397,7 +402,7 @@ impl Subscriber {
         goal: Option<&Counts>,
         leaves: Option<Instant>,
     ) -> Result<(), Closed> {
-        let mut raw = self.identity.connect(address)?;
+        let mut raw = self.identity.resume(address)?;
         // Answers that are held back, so that some are missing whenever the broker ends.
         let mut held: Vec<Vec<u8>> = Vec::new();
         let mut patience = self.random.below(HELD_MAX);
@@ -520,6 +525,44 @@ impl Subscriber {
             }
         }
         then
+    }
+}
+
+/// A client without a session that is subscribed to `load/#` with QoS 0, whenever there is a broker.
+///
+/// It can miss messages, but what was published with QoS 2 comes to it once at most.
+#[derive(Default)]
+pub struct Witness {
+    seen: HashSet<(String, u64)>,
+}
+
+impl Witness {
+    /// Receives until the connection ends, or until it goes.
+    pub fn run(&mut self, address: SocketAddr, leaves: Instant) {
+        // The broker may be gone already.
+        let _ = self.run_until(address, leaves);
+    }
+
+    fn run_until(&mut self, address: SocketAddr, leaves: Instant) -> Result<(), Closed> {
+        let mut identity = Identity::new("witness", Version::V311);
+        let mut raw = identity.connect(address, connect("witness"))?;
+        raw.send(subscribe(1).filter("load/#", 0));
+        while Instant::now() < leaves {
+            let Some(packet) = raw.poll(MOMENT)? else {
+                continue;
+            };
+            if let Some(publish) = Publish::decode(&packet, Version::V311) {
+                let ((publisher, qos), number) = number_of(&publish);
+                let is_new = qos != 2 || self.seen.insert((publisher.clone(), number));
+                assert!(is_new, "witness: {publisher}/{qos}/{number} came twice");
+            }
+        }
+        Ok(())
+    }
+
+    /// How many messages of QoS 2 it has seen.
+    pub fn seen(&self) -> usize {
+        self.seen.len()
     }
 }
 
