@@ -103,23 +103,35 @@ impl Scene {
         });
     }
 
-    /// Publishers and some subscribers at work until the broker ends, some of them not so long, none longer than `turn`;
-    /// meanwhile `play` is played.
+    /// Publishers and some subscribers at work for a turn or until the broker ends, with connections that break; meanwhile
+    /// `play` is played.
     fn work(&mut self, address: SocketAddr, turn: Duration, play: impl FnOnce()) {
-        let start = Instant::now();
+        let end = Instant::now() + turn;
         let random = &mut self.random;
+        // It is there before anything is sent again.
+        let mut eyes = self.witness.subscribe(address);
         thread::scope(|scope| {
             let witness = &mut self.witness;
-            scope.spawn(move || witness.run(address, start + turn));
+            scope.spawn(move || witness.run(&mut eyes, end));
             for publisher in &mut self.publishers {
-                let leaves = start + part_of(turn * 2, random).min(turn);
-                scope.spawn(move || publisher.run(address, usize::MAX, Some(leaves)));
+                let mut random = Random::new(random.next());
+                scope.spawn(move || {
+                    while Instant::now() < end {
+                        let leaves = end.min(Instant::now() + part_of(turn, &mut random));
+                        publisher.run(address, usize::MAX, Some(leaves));
+                    }
+                });
             }
             for subscriber in &mut self.subscribers {
                 // Others stay away, so that their messages queue up.
                 if random.below(3) > 0 {
-                    let leaves = start + part_of(turn * 2, random).min(turn);
-                    scope.spawn(move || subscriber.run(address, None, Some(leaves)));
+                    let mut random = Random::new(random.next());
+                    scope.spawn(move || {
+                        while Instant::now() < end {
+                            let leaves = end.min(Instant::now() + part_of(turn, &mut random));
+                            subscriber.run(address, None, Some(leaves));
+                        }
+                    });
                 }
             }
             play();
@@ -257,6 +269,28 @@ fn nothing_acknowledged_is_lost_by_sigkill() {
     let after: Vec<_> = scene.subscribers.iter().map(|s| s.repeated).collect();
     assert_eq!(before, after);
     assert!(broker.stop().success());
+}
+
+/// The same on a slow disk, where there is always something that was sent and not yet stored.
+#[test]
+fn nothing_acknowledged_is_lost_by_sigkill_on_a_slow_disk() {
+    let mut scene = Scene::new();
+    scene.subscribe(scene.start());
+    for _ in 0..rounds() {
+        let delay = Duration::from_millis(1 + scene.random.below(20));
+        scene.disk.slow(delay);
+        let broker = scene.start();
+        scene.work_until(broker, Signal::KILL);
+        scene.disk.heal();
+        let broker = scene.start();
+        scene.assert_retained(&broker);
+        broker.stop_by(Signal::KILL);
+    }
+    let broker = scene.start();
+    scene.complete(&broker);
+    scene.tell("SIGKILL on a slow disk");
+    assert!(broker.stop().success());
+    scene.disk.assert_explained();
 }
 
 /// The same where the power fails, at any moment of a life that also had crashes.
@@ -477,6 +511,70 @@ fn a_slow_disk_delays_only_what_waits_for_it() {
     let status = broker.stop();
     assert!(status.success());
     let _ = fs::remove_dir_all(&scene.dir);
+}
+
+/// Every packet that confirms something waits for the disk, also where the one before on this exchange did already.
+#[test]
+fn every_confirmation_waits_for_the_disk() {
+    const SYNC: Duration = Duration::from_millis(150);
+    let scene = Scene::new();
+    let broker = scene.start();
+    let address = broker.address();
+    let open = || Raw::open(address, Version::V5);
+    let waits = |client: &mut Raw, what: &str, send: &[u8], expected: u8| {
+        let start = Instant::now();
+        client.send(send);
+        let packet = client.expect_packet();
+        let taken = start.elapsed();
+        assert_eq!(packet[0], expected, "{what}: {packet:?}");
+        assert!(taken >= SYNC, "{what}: after {taken:?}");
+    };
+    let version = Version::V5;
+    scene.disk.slow(SYNC);
+    let begin = connect("session").persistent().encode(version);
+    let mut client = open();
+    waits(&mut client, "CONNACK", &begin, 0x20);
+    let message = |id: u16| publish("t", "x").qos(1).packet_id(id).encode(version);
+    let exact = |id: u16| publish("t", "x").qos(2).packet_id(id);
+    let packets = [
+        ("SUBACK", subscribe(1).filter("t", 2).encode(version), 0x90),
+        ("UNSUBACK", unsubscribe(2, &["t"]).encode(version), 0xB0),
+        ("SUBACK", subscribe(3).filter("t", 2).encode(version), 0x90),
+    ];
+    for (what, packet, expected) in packets {
+        waits(&mut client, what, &packet, expected);
+    }
+    client.leave();
+    let mut sender = open();
+    let begin = connect("sender").persistent().encode(version);
+    waits(&mut sender, "CONNACK", &begin, 0x20);
+    waits(&mut sender, "PUBACK", &message(1), 0x40);
+    waits(&mut sender, "PUBREC", &exact(2).encode(version), 0x50);
+    waits(&mut sender, "PUBCOMP", &pubrel(2).encode(version), 0x70);
+    // Twice the same, by a sender who lost patience; the first is on its way to the disk.
+    let start = Instant::now();
+    sender.send(exact(3));
+    let mut again = open();
+    again.send(connect("sender").persistent());
+    again.expect_connack();
+    again.send(exact(3).dup());
+    again.expect(pubrec(3));
+    let taken = start.elapsed();
+    assert!(taken >= SYNC, "PUBREC of DUP: after {taken:?}");
+    again.send(pubrel(3));
+    again.expect(pubcomp(3));
+    // To the receiver: a PUBLISH of QoS 2, and the PUBREL that makes it forget the identifier.
+    let mut client = open();
+    client.send(connect("session").persistent());
+    client.expect_connack();
+    assert_eq!(client.expect_publish().qos, 1);
+    client.send(puback(1));
+    for id in [(); 2].map(|()| client.expect_publish().packet_id) {
+        waits(&mut client, "PUBREL", &pubrec(id).encode(version), 0x62);
+        client.send(pubcomp(id));
+    }
+    scene.disk.heal();
+    assert!(broker.stop().success());
 }
 
 /// From the log of the file layer: PUBACK and PUBREC leave when a sync has ended that began after their message was

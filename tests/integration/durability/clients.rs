@@ -537,16 +537,22 @@ pub struct Witness {
 }
 
 impl Witness {
-    /// Receives until the connection ends, or until it goes.
-    pub fn run(&mut self, address: SocketAddr, leaves: Instant) {
-        // The broker may be gone already.
-        let _ = self.run_until(address, leaves);
+    /// Subscribes.
+    pub fn subscribe(&self, address: SocketAddr) -> Raw {
+        let mut identity = Identity::new("witness", Version::V311);
+        let raw = identity.connect(address, connect("witness"));
+        let mut raw = raw.expect("the broker runs");
+        raw.subscribe("load/#", 0);
+        raw
     }
 
-    fn run_until(&mut self, address: SocketAddr, leaves: Instant) -> Result<(), Closed> {
-        let mut identity = Identity::new("witness", Version::V311);
-        let mut raw = identity.connect(address, connect("witness"))?;
-        raw.send(subscribe(1).filter("load/#", 0));
+    /// Receives until the connection ends, or until it goes.
+    pub fn run(&mut self, raw: &mut Raw, leaves: Instant) {
+        // That the broker ends is what many wait for.
+        let _ = self.run_until(raw, leaves);
+    }
+
+    fn run_until(&mut self, raw: &mut Raw, leaves: Instant) -> Result<(), Closed> {
         while Instant::now() < leaves {
             let Some(packet) = raw.poll(MOMENT)? else {
                 continue;
