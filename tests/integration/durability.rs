@@ -485,7 +485,7 @@ fn a_disk_that_fails_for_a_while(fail: fn(&Disk)) {
 #[test]
 fn a_slow_disk_delays_only_what_waits_for_it() {
     const SYNC: Duration = Duration::from_millis(1000);
-    const UNDISTURBED: Duration = Duration::from_millis(300);
+    const UNDISTURBED: Duration = Duration::from_millis(400);
     let scene = Scene::new();
     let broker = scene.start();
     let mut sleeper = broker.connect_with(Version::V311, connect("sleeper").persistent());

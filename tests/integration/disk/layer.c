@@ -591,8 +591,8 @@ static int sync_file(int fd, long call) {
     struct timespec start, now, slice = {0, SLICE_NS};
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (now = start; control->sync_delay_ms; clock_gettime(CLOCK_MONOTONIC, &now)) {
-        int64_t passed_ms = (now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000;
-        if (passed_ms >= (int64_t)control->sync_delay_ms)
+        int64_t passed_ns = (now.tv_sec - start.tv_sec) * 1000000000 + (now.tv_nsec - start.tv_nsec);
+        if (passed_ns >= (int64_t)control->sync_delay_ms * 1000000)
             break;
         nanosleep(&slice, NULL);
     }

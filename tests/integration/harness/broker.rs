@@ -433,6 +433,8 @@ pub fn new_dir() -> PathBuf {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("midge-test-{}-{number}", std::process::id());
     let dir = std::env::temp_dir().join(name);
+    // A process with this number may have left one when it failed.
+    let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("the temporary directory can be written");
     dir
 }
