@@ -17,10 +17,10 @@ use rustix::process::Signal;
 
 use super::disk::{Disk, Event, Log, Random};
 use super::harness::*;
-use clients::{Counts, Publisher, Subscriber, Witness, retained};
+use clients::{Counts, Publisher, Subscriber, Visit, Witness, retained};
 
-/// What makes a broker durable; the rest keeps the load from dropping messages, the directory its own where the tests run
-/// as root, and the log short.
+/// What makes a broker durable; the rest keeps the load from dropping messages, the directory its own where the tests
+/// run as root, and the log short.
 const DURABLE: [&str; 7] = [
     "user root",
     "persistence true",
@@ -114,8 +114,8 @@ impl Scene {
         });
     }
 
-    /// Publishers and some subscribers at work for a turn or until the broker ends, with connections that break; meanwhile
-    /// `play` is played.
+    /// Publishers and some subscribers at work for a turn or until the broker ends, with connections that break;
+    /// meanwhile `play` is played.
     fn work(&mut self, address: SocketAddr, turn: Duration, play: impl FnOnce()) {
         let end = Instant::now() + turn;
         let random = &mut self.random;
@@ -171,10 +171,11 @@ impl Scene {
         let log = self.disk.log();
         for _ in 0..rounds() * 3 {
             let (cut_at, seed) = (place(&log, first, &mut self.random), self.random.next());
-            println!("cut at {cut_at} of {}, seed {seed}", log.records().len());
             let dir = new_dir();
+            let whole = log.records().len();
+            println!("cut at {cut_at} of {whole}, seed {seed}: {}", dir.display());
             log.power_cut(cut_at, seed, &dir.join("data"));
-            let sent_to = |port| log.sent(port, cut_at);
+            let sent_to = |visit: &Visit| log.sent(visit.port, &visit.during, cut_at);
             let publishers = self.publishers.iter().map(|p| p.rewound(sent_to));
             let subscribers = self.subscribers.iter().map(|s| s.rewound(sent_to));
             let mut then = Scene {
@@ -257,8 +258,8 @@ fn connections_that_break_lose_nothing() {
     scene.tell("broken connections");
 }
 
-/// The broker is killed at random moments, and once asked to end; nothing that it acknowledged is lost, nothing of QoS 2
-/// comes twice, order is kept, and what is retained is what was acknowledged last, or newer.
+/// The broker is killed at random moments, and once asked to end; nothing that it acknowledged is lost, nothing of QoS
+/// 2 comes twice, order is kept, and what is retained is what was acknowledged last, or newer.
 #[test]
 fn nothing_acknowledged_is_lost_by_sigkill() {
     let mut scene = Scene::new();
@@ -390,8 +391,8 @@ fn what_was_ended_stays_ended() {
     assert!(broker.stop().success());
 }
 
-/// The same with a disk on which writes and syncs fail now and then. What a failed sync was to save may be lost although
-/// the next one ends well: nothing must be built on it.
+/// The same with a disk on which writes and syncs fail now and then. What a failed sync was to save may be lost
+/// although the next one ends well: nothing must be built on it.
 #[test]
 fn nothing_acknowledged_is_lost_by_a_power_cut_of_a_failing_disk() {
     let mut scene = Scene::new();
@@ -605,8 +606,8 @@ fn an_acknowledgement_never_precedes_its_sync() {
     acknowledges_after_sync(connect("sender").persistent(), 0x50);
 }
 
-/// The same for a sender whose session ends with its connection; of QoS 2, PUBCOMP counts there: between PUBREC and PUBREL
-/// the message belongs to the session (4.1).
+/// The same for a sender whose session ends with its connection; of QoS 2, PUBCOMP counts there: between PUBREC and
+/// PUBREL the message belongs to the session (4.1).
 #[test]
 fn an_acknowledgement_without_a_session_never_precedes_its_sync() {
     acknowledges_after_sync(connect("sender"), 0x70);

@@ -15,6 +15,7 @@ mod tests;
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use power::{Base, Files, Model};
 use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::harness::new_dir;
 pub use log::{Event, Record};
@@ -298,10 +300,12 @@ impl Log {
         }
     }
 
-    /// The bytes that the connection to this port had been given after the first `cut_at` records.
-    pub fn sent(&self, port: u16, cut_at: usize) -> Vec<u8> {
+    /// The bytes that the connection to this port had been given after the first `cut_at` records. A port can be given
+    /// to others later: it was theirs `during` this time of [`now`].
+    pub fn sent(&self, port: u16, during: &Range<Duration>, cut_at: usize) -> Vec<u8> {
         let (mut all, mut last) = (Vec::new(), 0);
-        for record in &self.records[..cut_at] {
+        let records = self.records[..cut_at].iter();
+        for record in records.filter(|record| during.contains(&record.time)) {
             match &record.event {
                 Event::Sent { port: to, bytes } if *to == port => {
                     last = all.len();
@@ -319,6 +323,12 @@ impl Log {
     fn model(&self, cut_at: usize) -> Model<'_> {
         Model::new(&self.base, &self.records[..cut_at])
     }
+}
+
+/// The time by the clock of [`Record::time`].
+pub fn now() -> Duration {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.try_into().expect("the clock is not negative")
 }
 
 /// The events that make `new` of `old`.

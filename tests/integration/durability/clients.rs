@@ -1,8 +1,8 @@
 //! Publishers and subscribers that go on where they were, however often their broker ends.
 //!
-//! They know what MQTT promises and what they were told, and fail at the packet that breaks a promise. What they do with
-//! a packet is apart from where it comes from: the same client can be driven by a connection, or by the bytes that a log
-//! says were sent to it.
+//! They know what MQTT promises and what they were told, and fail at the packet that breaks a promise. What they do
+//! with a packet is apart from where it comes from: the same client can be driven by a connection, or by the bytes that
+//! a log says were sent to it.
 //!
 //! 1. A publisher sends a message again, with DUP, until it is acknowledged; its order never changes.
 //! 2. Each publisher counts its messages of each QoS. A subscriber sees each count begin at 1 and grow by 1: a gap is a
@@ -11,9 +11,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use super::super::disk::Random;
+use super::super::disk::{Random, now};
 use super::super::harness::*;
 
 /// How long a client waits for a packet before it looks what else there is to do.
@@ -41,8 +42,16 @@ struct Identity {
     version: Version,
     /// Whether the broker ever confirmed the session.
     is_known: bool,
-    /// The ports that it connected from.
-    ports: Vec<u16>,
+    visits: Vec<Visit>,
+}
+
+/// A connection.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// The port it came from.
+    pub port: u16,
+    /// When the port was its own.
+    pub during: Range<Duration>,
 }
 
 impl Identity {
@@ -51,14 +60,15 @@ impl Identity {
             client_id: client_id.to_owned(),
             version,
             is_known: false,
-            ports: Vec::new(),
+            visits: Vec::new(),
         }
     }
 
     fn connect(&mut self, address: SocketAddr, connect: Connect) -> Result<Raw, Closed> {
+        let during = now()..Duration::MAX;
         let stream = TcpStream::connect_timeout(&address, DEADLINE).map_err(|_| Closed)?;
-        let own = stream.local_addr().map_err(|_| Closed)?;
-        self.ports.push(own.port());
+        let port = stream.local_addr().map_err(|_| Closed)?.port();
+        self.visits.push(Visit { port, during });
         let mut raw = Raw::over(stream, self.version);
         raw.send(connect);
         let connack = raw.poll(DEADLINE)?;
@@ -70,6 +80,13 @@ impl Identity {
     fn resume(&mut self, address: SocketAddr) -> Result<Raw, Closed> {
         let connect = connect(&self.client_id).persistent();
         self.connect(address, connect)
+    }
+
+    /// Its connection is closed, if it had one.
+    fn leave(&mut self) {
+        if let Some(visit) = self.visits.last_mut() {
+            visit.during.end = visit.during.end.min(now());
+        }
     }
 
     fn handle_connack(&mut self, packet: &[u8]) {
@@ -144,7 +161,9 @@ impl Publisher {
     /// Publishes until so many messages are done, or until the connection ends; `true` if all are done. Without a word
     /// it goes itself when `leaves` has come.
     pub fn run(&mut self, address: SocketAddr, limit: usize, leaves: Option<Instant>) -> bool {
-        self.run_while(address, limit, leaves).is_ok()
+        let is_done = self.run_while(address, limit, leaves).is_ok();
+        self.identity.leave();
+        is_done
     }
 
     /// How many messages were sent so far.
@@ -262,7 +281,8 @@ impl Publisher {
             panic!("{own}: neither PUBACK, PUBREC nor PUBCOMP: {packet:?}");
         };
         let reason = rest.first().copied().unwrap_or(0);
-        // The broker that had sent PUBCOMP before the connection broke does not know the PUBREL that comes again (3.7.2.1).
+        // The broker that had sent PUBCOMP before the connection broke does not know the PUBREL that comes again
+        // (3.7.2.1).
         let again = *first == 0x70 && reason == 0x92;
         assert!(reason < 0x80 || again, "{own}: refused with 0x{reason:02x}");
         let packet_id = u16::from_be_bytes([*high, *low]);
@@ -292,15 +312,15 @@ impl Publisher {
 
     /// This publisher as it was when the broker had sent these bytes to its connections, one after the other. It will
     /// publish the same messages as before.
-    pub fn rewound(&self, sent_to: impl Fn(u16) -> Vec<u8>) -> Publisher {
+    pub fn rewound(&self, sent_to: impl Fn(&Visit) -> Vec<u8>) -> Publisher {
         let mut then = self.clone();
         for message in &mut then.messages {
             message.progress = Progress::Sent;
         }
         then.identity = Identity::new(&self.identity.client_id, self.version());
         then.first_open = 0;
-        for port in &self.identity.ports {
-            let mut packets = packets(&sent_to(*port)).into_iter();
+        for visit in &self.identity.visits {
+            let mut packets = packets(&sent_to(visit)).into_iter();
             if let Some(connack) = packets.next() {
                 then.identity.handle_connack(&connack);
             }
@@ -383,6 +403,8 @@ impl Subscriber {
     pub fn subscribe(&mut self, address: SocketAddr) {
         let mut raw = self.identity.resume(address).expect("the broker runs");
         raw.subscribe("load/#", 2);
+        drop(raw);
+        self.identity.leave();
     }
 
     /// Receives until it has so many messages of each sequence, or until the connection ends; `true` if it has them.
@@ -393,7 +415,9 @@ impl Subscriber {
         goal: Option<&Counts>,
         leaves: Option<Instant>,
     ) -> bool {
-        self.run_until(address, goal, leaves).is_ok()
+        let has_all = self.run_until(address, goal, leaves).is_ok();
+        self.identity.leave();
+        has_all
     }
 
     fn run_until(
@@ -510,12 +534,12 @@ impl Subscriber {
     }
 
     /// This subscriber as it was when the broker had sent these bytes to its connections, one after the other.
-    pub fn rewound(&self, sent_to: impl Fn(u16) -> Vec<u8>) -> Subscriber {
+    pub fn rewound(&self, sent_to: impl Fn(&Visit) -> Vec<u8>) -> Subscriber {
         let client_id = &self.identity.client_id;
         let mut then =
             Subscriber::new(client_id, self.identity.version, self.random.clone().next());
-        for port in &self.identity.ports {
-            let packets = packets(&sent_to(*port)).into_iter();
+        for visit in &self.identity.visits {
+            let packets = packets(&sent_to(visit)).into_iter();
             for (place, packet) in packets.enumerate() {
                 match packet[0] {
                     0x20 if place == 0 => then.identity.handle_connack(&packet),
