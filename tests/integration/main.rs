@@ -8,6 +8,8 @@
 mod accounts;
 mod command;
 mod connect;
+mod disk;
+mod durability;
 mod event_loop;
 mod flow;
 mod harness;

@@ -40,6 +40,8 @@ pub struct Broker {
     dir: PathBuf,
     log: Arc<Log>,
     ended: bool,
+    /// Whether the directory outlives it.
+    keeps_dir: bool,
 }
 
 /// The lines that a broker wrote to standard error so far.
@@ -80,24 +82,41 @@ impl Broker {
             for (name, text) in files {
                 write(&dir, name, &fill_in(text, port, &dir));
             }
-            let mut broker = Broker::spawn(shell, lines, dir, port);
-            if broker.is_ready() {
+            if let Some(broker) = Broker::spawn(shell, lines, dir, port, &[]).if_ready() {
                 return broker;
-            }
-            if !broker.log_text().contains("Address already in use") {
-                panic!("the broker ended at its start:\n{}", broker.log_text());
             }
         }
         panic!("no free port in {START_ATTEMPTS} attempts");
     }
 
-    fn spawn(shell: &str, lines: &[&str], dir: PathBuf, port: u16) -> Broker {
+    /// [`Broker::start`] in a directory that is there already and stays when the broker goes, so that another can go on
+    /// with what it left; with these variables added to its environment.
+    pub fn start_in(dir: &Path, lines: &[&str], environment: &[(String, String)]) -> Broker {
+        for _ in 0..START_ATTEMPTS {
+            let (dir, port) = (dir.to_owned(), free_port());
+            let mut broker = Broker::spawn(BECOME_BROKER, lines, dir, port, environment);
+            broker.keeps_dir = true;
+            if let Some(broker) = broker.if_ready() {
+                return broker;
+            }
+        }
+        panic!("no free port in {START_ATTEMPTS} attempts");
+    }
+
+    fn spawn(
+        shell: &str,
+        lines: &[&str],
+        dir: PathBuf,
+        port: u16,
+        environment: &[(String, String)],
+    ) -> Broker {
         let config = dir.join(CONFIG);
         write(&dir, CONFIG, &config_text(lines, port, &dir));
         let shell = fill_in(shell, port, &dir);
         let mut process = Command::new("sh")
             .args(["-c", &shell, "sh", &program(), "-c"])
             .arg(&config)
+            .envs(environment.iter().cloned())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -116,7 +135,21 @@ impl Broker {
             dir,
             log,
             ended: false,
+            keeps_dir: false,
         }
+    }
+
+    /// The broker once it accepts connections; `None` if somebody else has taken its port.
+    fn if_ready(mut self) -> Option<Broker> {
+        if self.is_ready() {
+            return Some(self);
+        }
+        assert!(
+            self.log_text().contains("Address already in use"),
+            "the broker ended at its start:\n{}",
+            self.log_text()
+        );
+        None
     }
 
     /// Whether the broker accepts connections in time; `false` means that it ended instead.
@@ -305,7 +338,9 @@ impl Drop for Broker {
             let _ = self.process.kill();
             let _ = self.process.wait();
         }
-        let _ = fs::remove_dir_all(&self.dir);
+        if !self.keeps_dir {
+            let _ = fs::remove_dir_all(&self.dir);
+        }
         if let Some(status) = status {
             assert!(
                 status.success(),
@@ -398,6 +433,8 @@ pub fn new_dir() -> PathBuf {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let name = format!("midge-test-{}-{number}", std::process::id());
     let dir = std::env::temp_dir().join(name);
+    // A process with this number may have left one when it failed.
+    let _ = fs::remove_dir_all(&dir);
     fs::create_dir_all(&dir).expect("the temporary directory can be written");
     dir
 }

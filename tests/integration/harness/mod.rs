@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use broker::{Broker, free_port, new_dir, program};
 pub use packet::*;
-pub use raw::Raw;
+pub use raw::{Closed, Raw};
 
 /// How long anything that must happen may take: generous, since it is only ever spent by a failing test.
 pub const DEADLINE: Duration = Duration::from_secs(10);

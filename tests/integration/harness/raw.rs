@@ -19,6 +19,10 @@ pub struct Raw {
     pub connack: Connack,
 }
 
+/// The broker has closed the connection, or is gone.
+#[derive(Clone, Copy, Debug)]
+pub struct Closed;
+
 /// What a read came to.
 enum Filled {
     Bytes,
@@ -79,17 +83,29 @@ impl Raw {
     /// The next packet, whatever it is.
     #[track_caller]
     pub fn expect_packet(&mut self) -> Vec<u8> {
-        let deadline = Instant::now() + DEADLINE;
+        match self.poll(DEADLINE) {
+            Ok(Some(packet)) => packet,
+            Ok(None) => panic!("no packet in time{}", self.leftover()),
+            Err(Closed) => panic!("closed; a packet was expected{}", self.leftover()),
+        }
+    }
+
+    /// The next packet if there is one within `patience`, for a client whose broker may end at any time.
+    ///
+    /// # Errors
+    /// [`Closed`] when the connection is.
+    pub fn poll(&mut self, patience: Duration) -> Result<Option<Vec<u8>>, Closed> {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(len) = fixed_header(&self.received).map(|(header, body)| header + body)
                 && self.received.len() >= len
             {
-                return self.received.drain(..len).collect();
+                return Ok(Some(self.received.drain(..len).collect()));
             }
             match self.fill(deadline) {
                 Filled::Bytes => {}
-                Filled::Closed => panic!("closed; a packet was expected{}", self.leftover()),
-                Filled::TimedOut => panic!("no packet in time{}", self.leftover()),
+                Filled::Closed => return Err(Closed),
+                Filled::TimedOut => return Ok(None),
             }
         }
     }
