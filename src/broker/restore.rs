@@ -123,8 +123,11 @@ impl Broker {
             (ProofKind::None, _) | (ProofKind::Password, None) => Proof::None,
             (ProofKind::Password, Some(name)) => {
                 let auth = self.authority.auth();
-                let passwords = auth.passwords(listener);
-                Proof::Password(passwords.and_then(|passwords| passwords.hash_of(name).cloned()))
+                // Where names need no proof any more, nobody could prove theirs.
+                match auth.passwords(listener) {
+                    Some(passwords) => Proof::Password(passwords.hash_of(name).cloned()),
+                    None => Proof::None,
+                }
             }
             (ProofKind::Certificate, _) => Proof::Certificate,
         };

@@ -91,8 +91,10 @@ pub fn main(called: &OsStr, arguments: &[OsString]) -> ExitCode {
     }
 }
 
-fn run(called: &OsStr, run: Run) -> ExitCode {
+fn run(called: &OsStr, mut run: Run) -> ExitCode {
     let again = run.arguments();
+    run.overrides.persistence_location =
+        std::env::var_os("MOSQUITTO_PERSISTENCE_LOCATION").map(PathBuf::from);
     let config = match Config::load_with(run.config_file.as_deref(), run.overrides) {
         Ok(config) => config,
         Err(error) => {
@@ -266,6 +268,7 @@ fn request(arguments: &[OsString]) -> Result<Request, UsageError> {
                 .pop()
                 .map(|core| self::core(&core))
                 .transpose()?,
+            persistence_location: None,
         },
     }))
 }
@@ -493,6 +496,7 @@ mod tests {
                 quiet: true,
                 tls_keylog: Some("k e y".into()),
                 cpu: Some(3),
+                persistence_location: None,
             },
             ..Run::default()
         };

@@ -526,6 +526,9 @@ impl Builder {
         if let Some(core) = self.config.overrides.cpu {
             self.config.cpu_affinity = Some(core);
         }
+        if let Some(location) = &self.config.overrides.persistence_location {
+            self.config.persistence.location.clone_from(location);
+        }
         if local_only {
             for draft in local_listeners(&self.config.overrides.ports) {
                 listeners.push(self.listener(Owner::Broker, draft)?);

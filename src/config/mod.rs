@@ -427,6 +427,8 @@ pub struct Overrides {
     pub tls_keylog: Option<PathBuf>,
     /// `--cpu`: the core that the loop runs on, whatever the file says.
     pub cpu: Option<u32>,
+    /// The environment's `MOSQUITTO_PERSISTENCE_LOCATION`: where the database is, whatever the file says.
+    pub persistence_location: Option<PathBuf>,
 }
 
 impl Config {

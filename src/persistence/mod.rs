@@ -22,7 +22,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use open::{OpenError, Opened, close_as_it_is, open, open_to_look};
+pub use open::{OpenError, Opened, check_directory, close_as_it_is, open, open_to_look};
 
 /// How long to wait before a batch that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);

@@ -2,7 +2,7 @@
 
 use super::schema::{APPLICATION_ID, VERSION};
 use super::{is_damage, reason, synchronous};
-use crate::config::Sync;
+use crate::config::{Sync, system_reason};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::path::{Path, PathBuf};
@@ -96,19 +96,33 @@ impl fmt::Display for OpenError {
 
 impl std::error::Error for OpenError {}
 
+/// Whether files can be made in the directory of the database at `path`.
+/// # Errors
+/// Why not.
+pub fn check_directory(path: &Path) -> Result<(), OpenError> {
+    let directory = directory_of(path);
+    match tempfile::tempfile_in(directory) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(OpenError::Directory {
+            path: directory.to_owned(),
+            reason: system_reason(&error),
+        }),
+    }
+}
+
+/// The directory that the file at `path` is in.
+pub fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
 /// Opens the database at `path`, or makes one there, and keeps others out of it.
 /// # Errors
 /// Why it cannot be used.
 pub fn open(path: &Path, sync: Sync) -> Result<Opened, OpenError> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    if let Err(error) = tempfile::tempfile_in(directory) {
-        let reason = crate::config::system_reason(&error);
-        let path = directory.to_owned();
-        return Err(OpenError::Directory { path, reason });
-    }
+    check_directory(path)?;
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_CREATE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -139,6 +139,17 @@ pub fn begin(
     Ok((broker, Some(store.map_err(DurabilityError::Thread)?)))
 }
 
+/// Whether there could be a database where `config` wants it; nothing is made.
+/// # Errors
+/// Why not.
+pub fn check(config: &Config) -> Result<(), DurabilityError> {
+    let settings = &config.persistence;
+    if settings.is_on {
+        persistence::check_directory(&settings.database())?;
+    }
+    Ok(())
+}
+
 /// What a broker of Mosquitto left in its own file, where a new database is made.
 fn take_over(settings: &Persistence) -> Result<Batch, DurabilityError> {
     let path = settings.mosquitto_file();

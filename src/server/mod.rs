@@ -184,6 +184,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     pinning::check(config.cpu_affinity).map_err(StartError::Pinning)?;
     daemon::check(config.pid_file.as_deref(), config.user.as_deref())
         .map_err(StartError::Process)?;
+    durability::check(config).map_err(StartError::Durability)?;
     let files = Files::read(config).map_err(StartError::Files)?;
     let mut warnings: Vec<String> = files.warnings().collect();
     if let Some(file) = &config.log.file

@@ -20,11 +20,11 @@ const MADE: u64 = 1_795_459_041_000;
 /// What [`fill`] leaves, as [`describe`] tells it.
 const FILLED: &str = "\
 session old: expiry 4294967295, ends false, user None None, next 6
-session new: expiry 3600, ends true, user Some(\"ursula\") Password, next 4
+session new: expiry 3600, ends true, user Some(\"ursula\") None, next 4
 session forever: expiry 4294967295, ends false, user None None, next 1
 session brief: expiry 30, ends true, user None None, next 1
-session flight: expiry 3600, ends true, user Some(\"ursula\") None, next 6
-session source: expiry 100, ends true, user Some(\"susan\") Password, next 1
+session flight: expiry 3600, ends true, user None None, next 6
+session source: expiry 100, ends true, user Some(\"susan\") None, next 1
 subscription old $SYS/broker/version: options 0x01, identifier 0
 subscription old +/b: options 0x02, identifier 0
 subscription old /lead//x: options 0x00, identifier 0
@@ -234,7 +234,7 @@ fn a_database_of_mosquitto() {
     let import = import::read(&path, MADE).expect("it is a database");
     check(&import);
     assert_eq!(import.counts.sessions_ended, 1);
-    assert_eq!(import.warnings.len(), 1, "{:?}", import.warnings);
+    assert_eq!(import.warnings, Vec::<String>::new());
     // A year later most of it is over, but for those that were connected: their time begins when they are read.
     let later = import::read(&path, MADE + 31_536_000_000).expect("it is a database");
     assert_eq!(later.counts.sessions, 4);

@@ -66,11 +66,9 @@ fn name(bytes: &[u8]) -> Result<Option<String>, DecodeError> {
 
 fn owner(user_name: Option<String>, listener_port: u16) -> Owner {
     Owner {
-        // The file does not say how; a name that nobody need prove would be anybody's.
-        proof: match user_name {
-            Some(_) => ProofKind::Password,
-            None => ProofKind::None,
-        },
+        // The file does not say whether it was proven, and the name of a session may be another's. As in Mosquitto, whoever
+        // comes under the Client Identifier has the session, and from then on it is theirs.
+        proof: ProofKind::None,
         user_name,
         listener_port,
     }
@@ -155,7 +153,7 @@ impl Reading {
             3 => ("client message", self.client_message(body)),
             4 => ("retained message", self.retain(body)),
             5 => ("subscription", self.subscription(body)),
-            6 => ("client", self.client(offset, body)),
+            6 => ("client", self.client(body)),
             _ => {
                 self.warn(
                     offset,
@@ -251,25 +249,25 @@ impl Reading {
         }
     }
 
-    /// The user name in a client's chunk, and whether it may be another client's.
+    /// The user name in a client's chunk, unless it may be another client's.
     ///
     /// Mosquitto 2.0 does not clear what it fills in. For a client without a user name it writes that of the client
     /// before once more, with the two bytes of its length changed over, which takes in what comes behind it in memory;
     /// for the next one they are changed back, and the name looks as if it were that client's own.
-    fn user_name(&mut self, bytes: &[u8]) -> Result<(Option<String>, bool), DecodeError> {
+    fn user_name(&mut self, bytes: &[u8]) -> Result<Option<String>, DecodeError> {
         if let Some(end) = memchr::memchr(0, bytes) {
             self.repeated_user_name = Some(bytes[..end].into());
-            return Ok((None, false));
+            return Ok(None);
         }
         let user_name = name(bytes)?;
-        let is_doubtful = user_name.is_some() && self.repeated_user_name.as_deref() == Some(bytes);
-        if !is_doubtful {
-            self.repeated_user_name = None;
+        if user_name.is_some() && self.repeated_user_name.as_deref() == Some(bytes) {
+            return Ok(None);
         }
-        Ok((user_name, is_doubtful))
+        self.repeated_user_name = None;
+        Ok(user_name)
     }
 
-    fn client(&mut self, offset: u64, body: &[u8]) -> Result<(), LeftOut> {
+    fn client(&mut self, body: &[u8]) -> Result<(), LeftOut> {
         let mut reader = Reader::new(body);
         let mut ends = unix_ms(native_u64(&mut reader)?);
         let expiry_seconds = reader.u32()?;
@@ -297,7 +295,7 @@ impl Reading {
             return Err(LeftOut::Damaged("another has its client identifier"));
         }
         self.by_client_id.insert(client_id.to_owned(), None);
-        let (user_name, is_doubtful) = self.user_name(reader.take(user_name_length)?)?;
+        let user_name = self.user_name(reader.take(user_name_length)?)?;
         if ends.is_none() && expiry_seconds != u32::MAX {
             // It was connected, so its time begins now.
             let left = u64::from(expiry_seconds) * 1000;
@@ -306,13 +304,7 @@ impl Reading {
         if ends.is_some_and(|ends| ends <= self.now_unix_ms) {
             return Err(LeftOut::Ended);
         }
-        let mut owner = owner(user_name, listener_port);
-        if is_doubtful {
-            owner.proof = ProofKind::None;
-            let why = "Mosquitto may have written another client's user name; whoever comes first has the session";
-            let shown: String = client_id.chars().take(100).collect();
-            self.warn(offset, format_args!("client {shown:?}: {why}"));
-        }
+        let owner = owner(user_name, listener_port);
         let record = SessionRecord {
             id: 0,
             client_id: client_id.to_owned(),

@@ -216,7 +216,7 @@ fn everything_that_a_database_holds() {
     assert_eq!(import.warnings, Vec::<String>::new());
     let anna = Owner {
         user_name: Some("anna".to_owned()),
-        proof: ProofKind::Password,
+        proof: ProofKind::None,
         listener_port: 1884,
     };
     let ann = SessionRecord {
@@ -256,7 +256,7 @@ fn everything_that_a_database_holds() {
         client_id: Some("source".to_owned()),
         owner: Owner {
             user_name: Some("susan".to_owned()),
-            proof: ProofKind::Password,
+            proof: ProofKind::None,
             listener_port: 1883,
         },
     };
@@ -616,7 +616,7 @@ fn what_was_sent_goes_before_what_waits() {
 
 /// What Mosquitto 2.0 writes for clients without a user name that come after one with it.
 #[test]
-fn user_names_of_others_are_no_proof() {
+fn user_names_of_others_are_left_out() {
     let mut junk = b"anna\0".to_vec();
     junk.resize(0x0400, 0xFE);
     let import = Database::new(6)
@@ -635,15 +635,14 @@ fn user_names_of_others_are_no_proof() {
         .collect();
     let expected = [
         (None, ProofKind::None),
-        (Some("anna"), ProofKind::Password),
-        (None, ProofKind::None),
         (Some("anna"), ProofKind::None),
-        (Some("robert"), ProofKind::Password),
-        (Some("anna"), ProofKind::Password),
+        (None, ProofKind::None),
+        (None, ProofKind::None),
+        (Some("robert"), ProofKind::None),
+        (Some("anna"), ProofKind::None),
     ];
     assert_eq!(owners, expected);
-    assert_eq!(import.warnings.len(), 1);
-    assert!(import.warnings[0].contains("doubtful"));
+    assert_eq!(import.warnings, Vec::<String>::new());
 }
 
 #[test]
