@@ -294,6 +294,8 @@ impl Restoring<'_> {
             (Some(packet_id), delivery) if record.qos != QoS::AtMostOnce => {
                 // Without its message it is only sound where PUBREC came for it.
                 let is_handed_over = record.message.is_none() && record.qos == QoS::ExactlyOnce;
+                // New ones go on behind the last one that was sent.
+                session.inflight.set_next(packet_id.next());
                 (delivery.is_some() || is_handed_over)
                     && session
                         .inflight

@@ -8,6 +8,7 @@
 
 mod broker;
 mod client;
+mod db;
 mod format;
 mod links;
 mod passwd;
@@ -59,6 +60,10 @@ const COMMANDS: &[Command] = &[
         run: passwd::main,
     },
     Command {
+        name: "db",
+        run: db::main,
+    },
+    Command {
         name: "links",
         run: links::main,
     },
@@ -66,7 +71,9 @@ const COMMANDS: &[Command] = &[
 
 /// The names under which Mosquitto's users call commands.
 pub(crate) fn program_names() -> impl Iterator<Item = String> {
-    let tools = COMMANDS.iter().filter(|command| command.name != "links");
+    let tools = COMMANDS
+        .iter()
+        .filter(|command| !["db", "links"].contains(&command.name));
     std::iter::once(BROKER.name.to_owned())
         .chain(tools.map(|command| format!("{}_{}", BROKER.name, command.name)))
 }

@@ -10,6 +10,7 @@
 //! 4. One process has the database: it is locked from the start to the end.
 
 pub mod import;
+pub mod look;
 mod open;
 pub mod restore;
 pub mod schema;
@@ -22,7 +23,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-pub use open::{OpenError, Opened, check_directory, close_as_it_is, open, open_to_look};
+pub use open::{OpenError, Opened, check_directory, close_as_it_is, open};
 
 /// How long to wait before a batch that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(1);

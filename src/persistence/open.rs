@@ -85,7 +85,11 @@ impl fmt::Display for OpenError {
                 path.display()
             ),
             OpenError::Damaged(path) => {
-                write!(f, "Error: The database {} is damaged.", path.display())
+                write!(
+                    f,
+                    "Error: The database {} is damaged, or is none.",
+                    path.display()
+                )
             }
             OpenError::Other { path, reason } => {
                 write!(

@@ -8,6 +8,7 @@
 mod accounts;
 mod command;
 mod connect;
+mod database;
 mod disk;
 mod durability;
 mod event_loop;

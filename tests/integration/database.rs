@@ -1,0 +1,484 @@
+//! The database between two lives of a broker: what comes back, also of a damaged one, and what ends a start.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::Connection;
+use rustix::process::Signal;
+
+use super::disk::Disk;
+use super::harness::*;
+
+/// A broker that keeps what it acknowledged; where tests run as root, it stays root, whose directory it is.
+const DURABLE: [&str; 4] = [
+    "user root",
+    "persistence true",
+    "persistence_location {dir}/",
+    "max_inflight_messages 2",
+];
+
+fn database(dir: &Path) -> PathBuf {
+    dir.join("mosquitto.midge")
+}
+
+fn start(dir: &Path) -> Broker {
+    Broker::start_in(dir, &DURABLE, &[])
+}
+
+/// Ends a broker, as an operator does or as a crash does.
+fn end(broker: Broker, by: Signal) {
+    if by == Signal::TERM {
+        broker.signal(by);
+        broker.wait_for_log("Everything is saved in ");
+    }
+    broker.stop_by(by);
+}
+
+fn lasting(client_id: &str) -> Connect {
+    connect(client_id).persistent()
+}
+
+fn resumed(broker: &Broker, version: Version, client_id: &str) -> Raw {
+    let mut client = broker.open(version);
+    client.send(lasting(client_id).clean(false));
+    assert!(client.expect_connack().session_present, "{client_id}");
+    client
+}
+
+/// `midge db` with these arguments.
+fn db(arguments: &[&str]) -> Output {
+    let output = Command::new(program()).arg("db").args(arguments).output();
+    output.expect("it is our own program")
+}
+
+fn lines_of_db(arguments: &[&str]) -> Vec<String> {
+    let output = db(arguments);
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Runs a broker that cannot start: what it says.
+fn refused(dir: &Path, lines: &[&str], environment: &[(String, String)]) -> String {
+    let port = free_port();
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|line| line.replace("{dir}", &dir.display().to_string()))
+        .collect();
+    let text = format!("listener {port} 127.0.0.1\n{}\n", lines.join("\n"));
+    let config = dir.join("refused.conf");
+    fs::write(&config, text).expect("written");
+    let output = Command::new(program())
+        .arg("-c")
+        .arg(&config)
+        .envs(environment.iter().cloned())
+        .output()
+        .expect("it is our own program");
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+/// [MQTT-4.1.0-1] Everything that a session has comes back, however the broker ended: subscriptions with options and
+/// identifiers, what waited and what was under way, in order, with Packet Identifiers and DUP [MQTT-4.4.0-1].
+#[test]
+fn mqtt_4_4_0_1_everything_of_a_session() {
+    for by in [Signal::TERM, Signal::KILL] {
+        for version in [Version::V311, Version::V5] {
+            let dir = new_dir();
+            let broker = start(&dir);
+            let mut client = broker.connect_with(version, lasting("client"));
+            client.subscribe("a/+", 2);
+            let mut shared = broker.connect_with(Version::V5, lasting("shared"));
+            shared.send(
+                subscribe(1)
+                    .with(subscription_identifier(7))
+                    .filter("$share/g/s", 1),
+            );
+            shared.expect(suback(1, &[1]));
+            shared.leave();
+            let mut other = broker.connect_v5("other");
+            for (number, qos) in [(1, 2), (2, 2), (3, 1), (4, 2)] {
+                let message = publish("a/b", format!("{number}"))
+                    .qos(qos)
+                    .packet_id(number);
+                other.publish(&message);
+            }
+            other.publish(&publish("s", "shared").qos(1).packet_id(9));
+            // Two are under way: PUBREC comes for the first of them, and neither is finished.
+            client.expect(publish("a/b", "1").qos(2).packet_id(1));
+            client.expect(publish("a/b", "2").qos(2).packet_id(2));
+            client.send(pubrec(1));
+            client.expect(pubrel(1));
+            // One of the client's own is not released.
+            client.send(publish("a/own", "mine").qos(2).packet_id(5));
+            client.expect(pubrec(5));
+            end(broker, by);
+
+            let broker = start(&dir);
+            let mut client = resumed(&broker, version, "client");
+            client.expect(pubrel(1));
+            client.expect(publish("a/b", "2").qos(2).packet_id(2).dup());
+            client.send(publish("a/own", "mine").qos(2).packet_id(5).dup());
+            client.expect(pubrec(5));
+            client.send(pubcomp(1));
+            client.expect(publish("a/b", "3").qos(1).packet_id(3));
+            client.send(puback(3));
+            client.expect(publish("a/b", "4").qos(2).packet_id(4));
+            for packet_id in [2, 4] {
+                client.send(pubrec(packet_id));
+                client.expect(pubrel(packet_id));
+                client.send(pubcomp(packet_id));
+            }
+            client.send(pubrel(5));
+            let mut got = vec![client.expect_packet(), client.expect_packet()];
+            got.sort();
+            assert_eq!((got[0][0] >> 4, got[1][0] >> 4), (3, 7), "{version:?}");
+            client.send(pubrec(5));
+            client.expect(pubrel(5));
+            client.send(pubcomp(5));
+            client.fence();
+            let mut shared = resumed(&broker, Version::V5, "shared");
+            let expected = publish("s", "shared").qos(1).packet_id(1);
+            shared.expect(expected.with(subscription_identifier(7)));
+            end(broker, by);
+            fs::remove_dir_all(dir).expect("it is ours");
+        }
+    }
+}
+
+/// Clocks run on while there is no broker: a session that expires meanwhile is gone and its will is said, a message that
+/// expires is not sent [MQTT-4.1.0-2], [MQTT-3.3.2-5], [MQTT-3.1.3-9].
+#[test]
+fn mqtt_4_1_0_2_clocks_run_on() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    let mut watcher = broker.connect_with(Version::V5, lasting("watcher"));
+    watcher.subscribe("#", 1);
+    watcher.leave();
+    let will = will("wills/brief", "gone")
+        .qos(1)
+        .with(will_delay_interval(600));
+    let brief = connect("brief").with(session_expiry_interval(1)).will(will);
+    let brief = broker.connect_with(Version::V5, brief);
+    let will = super::harness::will("wills/long", "late")
+        .qos(1)
+        .with(will_delay_interval(600));
+    let long = connect("long")
+        .with(session_expiry_interval(600))
+        .will(will);
+    let long = broker.connect_with(Version::V5, long);
+    let mut other = broker.connect_v5("other");
+    let expiring = message_expiry_interval(1);
+    other.publish(
+        &publish("short", "x")
+            .qos(1)
+            .packet_id(1)
+            .with(expiring.clone()),
+    );
+    other.publish(&publish("kept", "x").qos(1).packet_id(2).retain());
+    other.publish(
+        &publish("short/kept", "x")
+            .qos(1)
+            .packet_id(3)
+            .retain()
+            .with(expiring),
+    );
+    other.publish(&publish("cleared", "x").qos(1).packet_id(4).retain());
+    other.publish(&publish("cleared", "").qos(1).packet_id(5).retain());
+    drop((brief, long));
+    broker.wait_for_log_times("connection closed by client", 3);
+    other.fence();
+    end(broker, Signal::KILL);
+    thread::sleep(Duration::from_millis(1100));
+
+    let broker = start(&dir);
+    broker.wait_for_log("Expiring client brief due to timeout.");
+    let mut watcher = resumed(&broker, Version::V5, "watcher");
+    let topics: Vec<String> = (0..4).map(|_| watcher.receive_any().topic).collect();
+    assert_eq!(topics, ["kept", "cleared", "cleared", "wills/brief"]);
+    watcher.fence();
+    let mut late = broker.connect_v5("late");
+    late.subscribe("#", 0);
+    assert_eq!(late.expect_publish().topic, "kept");
+    late.fence();
+    resumed(&broker, Version::V5, "long").leave();
+    end(broker, Signal::TERM);
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// A database with a damaged row does not keep the broker from starting; what is sound is there, and the rest is told.
+#[test]
+fn damaged_databases_are_salvaged() {
+    let whole = new_dir();
+    let broker = start(&whole);
+    let mut client = broker.connect_with(Version::V5, lasting("client"));
+    client.subscribe("queued/#", 1);
+    client.leave();
+    let mut other = broker.connect_v5("other");
+    for number in 1..=200u16 {
+        let payload = format!("{number:0>2000}");
+        other.publish(&publish("queued/x", payload).qos(1).packet_id(number));
+    }
+    end(broker, Signal::TERM);
+    let sound = fs::read(database(&whole)).expect("it was saved");
+    let flipped = {
+        let mut bytes = sound.clone();
+        let text = format!("{:0>2000}", 17);
+        let at = bytes
+            .windows(200)
+            .position(|window| window == &text.as_bytes()[..200]);
+        bytes[at.expect("it is there") + 50] ^= 1;
+        bytes
+    };
+    let mut torn = sound.clone();
+    let middle = torn.len() / 2 & !1023;
+    torn[middle..middle + 8192].fill(0xAA);
+    for (name, bytes, at_least) in [
+        ("a flipped bit", flipped, 150),
+        ("garbage in the middle", torn, 50),
+        ("cut off", sound[..sound.len() * 3 / 4].to_vec(), 0),
+        ("no database", vec![0x5A; 5000], 0),
+    ] {
+        let dir = new_dir();
+        fs::write(database(&dir), &bytes).expect("written");
+        let broker = start(&dir);
+        let log = broker.log_text();
+        assert!(log.contains("is damaged"), "{name}: {log}");
+        assert!(log.contains("Saved from it: "), "{name}: {log}");
+        let aside = fs::read_dir(&dir)
+            .expect("it is there")
+            .flatten()
+            .find(|file| {
+                let name = file.file_name().to_string_lossy().into_owned();
+                name.starts_with("mosquitto.damaged-") && !name.ends_with("-wal")
+            });
+        let aside = aside.unwrap_or_else(|| panic!("{name}: nothing is put aside"));
+        assert!(
+            fs::read(aside.path()).expect("readable") == bytes,
+            "{name}: as it was found"
+        );
+        let mut client = broker.open(Version::V5);
+        client.send(lasting("client").clean(false));
+        let is_there = client.expect_connack().session_present;
+        let mut count = 0;
+        while is_there && count < at_least {
+            assert_eq!(client.receive_any().topic, "queued/x", "{name}");
+            count += 1;
+        }
+        assert!(at_least == 0 || is_there, "{name}");
+        drop(client);
+        end(broker, Signal::TERM);
+        let broker = start(&dir);
+        assert!(!broker.log_text().contains("is damaged"), "{name}");
+        end(broker, Signal::KILL);
+        fs::remove_dir_all(dir).expect("it is ours");
+    }
+    fs::remove_dir_all(whole).expect("it is ours");
+}
+
+/// What cannot be used ends the start with a sentence, and is left as it is.
+#[test]
+fn databases_that_cannot_be_used() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    let said = refused(&dir, &DURABLE, &[]);
+    assert!(said.contains("Another process uses the database"), "{said}");
+    broker.connect_v5("still served").fence();
+    end(broker, Signal::TERM);
+    let path = database(&dir);
+    let connection = Connection::open(&path).expect("it is sound");
+    connection
+        .execute_batch("PRAGMA user_version = 99")
+        .expect("changed");
+    connection.close().expect("closed");
+    let said = refused(&dir, &DURABLE, &[]);
+    assert!(said.contains("is of version 99"), "{said}");
+    fs::remove_file(&path).expect("it is ours");
+    let connection = Connection::open(&path).expect("made");
+    connection
+        .execute_batch("CREATE TABLE other (x)")
+        .expect("made");
+    connection.close().expect("closed");
+    let said = refused(&dir, &DURABLE, &[]);
+    assert!(
+        said.contains("is the database of another program"),
+        "{said}"
+    );
+    fs::remove_file(&path).expect("it is ours");
+    fs::write(dir.join("mosquitto.db"), "no database").expect("written");
+    let said = refused(&dir, &DURABLE, &[]);
+    assert!(said.contains("Unable to take over"), "{said}");
+    fs::remove_file(dir.join("mosquitto.db")).expect("it is ours");
+    let missing = [
+        "user root",
+        "persistence true",
+        "persistence_location {dir}/missing/",
+    ];
+    let said = refused(&dir, &missing, &[]);
+    assert!(
+        said.contains("Unable to keep a database in the directory"),
+        "{said}"
+    );
+    let disk = Disk::new(&dir.join("disk"));
+    disk.full();
+    let on_disk = [
+        "user root",
+        "persistence true",
+        "persistence_location {dir}/disk/",
+    ];
+    let said = refused(&dir, &on_disk, &disk.environment());
+    assert!(said.contains("disk") && said.contains("Error: "), "{said}");
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// The environment comes before the file.
+#[test]
+fn the_location_in_the_environment() {
+    let dir = new_dir();
+    let elsewhere = dir.join("elsewhere");
+    fs::create_dir(&elsewhere).expect("made");
+    let name = "MOSQUITTO_PERSISTENCE_LOCATION".to_owned();
+    let environment = [(name, elsewhere.display().to_string())];
+    let broker = Broker::start_in(&dir, &DURABLE, &environment);
+    assert!(database(&elsewhere).exists() && !database(&dir).exists());
+    end(broker, Signal::TERM);
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// `persistence_commit_interval`: acknowledgements of what is stored wait for it, and nothing else does.
+#[test]
+fn the_commit_interval() {
+    let dir = new_dir();
+    let mut lines = DURABLE.to_vec();
+    lines.push("persistence_commit_interval 700");
+    let broker = Broker::start_in(&dir, &lines, &[]);
+    let mut client = broker.connect_with(Version::V5, lasting("client"));
+    client.subscribe("t", 1);
+    let began = Instant::now();
+    for number in 1..=3 {
+        client.send(publish("t", "x").qos(1).packet_id(number));
+    }
+    // What is for the client itself does not wait.
+    for number in 1..=2 {
+        client.expect(publish("t", "x").qos(1).packet_id(number));
+    }
+    client.fence();
+    for number in 1..=3 {
+        client.expect(puback(number));
+    }
+    assert!(
+        began.elapsed() >= Duration::from_millis(300),
+        "{:?}",
+        began.elapsed()
+    );
+    end(broker, Signal::KILL);
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// What a broker of Mosquitto left is taken over once.
+#[cfg(target_endian = "little")]
+#[test]
+fn taking_over_from_mosquitto() {
+    let dir = new_dir();
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/mosquitto-2.0.11.db");
+    let file = dir.join("mosquitto.db");
+    fs::copy(&source, &file).expect("copied");
+    for life in 0..2 {
+        let broker = start(&dir);
+        assert_eq!(broker.log_text().contains("Taken over from"), life == 0);
+        let mut client = broker.open(Version::V311);
+        client.send(lasting("old").clean(false));
+        assert!(client.expect_connack().session_present);
+        assert_eq!(client.expect_publish().topic, "a/b");
+        end(broker, Signal::TERM);
+    }
+    assert_eq!(
+        fs::read(&file).expect("there"),
+        fs::read(&source).expect("there")
+    );
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// `midge db` shows what is there, also while a broker uses it, and finds what is not sound.
+#[test]
+fn looking_into_a_database() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    let mut client = broker.connect_with(Version::V5, lasting("client"));
+    client.send(
+        subscribe(1)
+            .with(subscription_identifier(7))
+            .filter("t/#", 2),
+    );
+    client.expect(suback(1, &[2]));
+    let mut other = broker.connect_v5("other");
+    other.publish(&publish("t/a", "one").qos(1).packet_id(1));
+    other.publish(&publish("t/b", "two").qos(2).packet_id(2).retain());
+    other.publish(&publish("t/c", "three").qos(1).packet_id(3));
+    client.expect_publish();
+    client.expect_publish();
+    let path = database(&dir).display().to_string();
+    let mut broker = Some(broker);
+    for is_running in [true, false] {
+        let summary = lines_of_db(&[&path]);
+        for line in [
+            "sessions\t1",
+            "subscriptions\t1",
+            "retained messages\t1",
+            "messages that wait\t1",
+            "messages in flight\t2",
+            "messages not released\t0",
+        ] {
+            assert!(
+                summary.iter().any(|it| it == line),
+                "{is_running} {line}: {summary:?}"
+            );
+        }
+        let expected = "client\t-\t3600 s after its connection\t1\t1\t2\t0\t-";
+        assert_eq!(lines_of_db(&["--sessions", &path]), [expected]);
+        assert_eq!(
+            lines_of_db(&["--session=client", &path]),
+            [
+                "subscription\tt/#\t2\t0x02\t7",
+                "message\twaits for PUBACK\t1\t1\tt/a\t3\tnever",
+                "message\twaits for PUBREC\t2\t2\tt/b\t3\tnever",
+                "message\twaits\t0\t1\tt/c\t5\tnever",
+            ]
+        );
+        let expected = "t/b\t2\t3\tother\tnever";
+        assert_eq!(lines_of_db(&["--retained", &path]), [expected]);
+        assert_eq!(lines_of_db(&["--retained=t/+", &path]), [expected]);
+        assert!(lines_of_db(&["--retained=u/+", &path]).is_empty());
+        assert_eq!(lines_of_db(&["--check", &path]), ["Everything is sound."]);
+        if is_running {
+            let config = dir.join("midge.conf").display().to_string();
+            assert_eq!(lines_of_db(&["-c", &config]), summary);
+            end(broker.take().expect("it runs"), Signal::KILL);
+        }
+    }
+    let connection = Connection::open(&path).expect("it is sound");
+    let sql = "UPDATE message SET payload = 'ONE' WHERE topic = 't/a'; DELETE FROM message WHERE topic = 't/c'";
+    connection.execute_batch(sql).expect("changed");
+    connection.close().expect("closed");
+    let output = db(&["--check", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).expect("text")
+        + &String::from_utf8(output.stderr).expect("text");
+    assert!(said.contains("1 rows of the table message"), "{said}");
+    assert_eq!(said.matches("which is not there").count(), 2, "{said}");
+    for (arguments, code) in [
+        (&[][..], 3),
+        (&["--nonsense"], 3),
+        (&["/missing"], 1),
+        (&["--session=nobody", &path], 1),
+        (&["--retained=a/#/b", &path], 3),
+        (&["--help"], 0),
+    ] {
+        assert_eq!(db(arguments).status.code(), Some(code), "{arguments:?}");
+    }
+    fs::remove_dir_all(dir).expect("it is ours");
+}
