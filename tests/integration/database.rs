@@ -133,7 +133,7 @@ fn mqtt_4_4_0_1_everything_of_a_session() {
                 client.send(pubcomp(packet_id));
             }
             client.send(pubrel(5));
-            let mut got = vec![client.expect_packet(), client.expect_packet()];
+            let mut got = [client.expect_packet(), client.expect_packet()];
             got.sort();
             assert_eq!((got[0][0] >> 4, got[1][0] >> 4), (3, 7), "{version:?}");
             client.send(pubrec(5));
@@ -234,7 +234,7 @@ fn damaged_databases_are_salvaged() {
         bytes
     };
     let mut torn = sound.clone();
-    let middle = torn.len() / 2 & !1023;
+    let middle = (torn.len() / 2) & !1023;
     torn[middle..middle + 8192].fill(0xAA);
     for (name, bytes, at_least) in [
         ("a flipped bit", flipped, 150),
