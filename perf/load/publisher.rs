@@ -225,7 +225,7 @@ impl Publisher {
     /// How many exchanges at QoS 1 and 2 the broker lets it have open.
     pub fn set_receive_maximum(&mut self, receive_maximum: u16) {
         if self.slot.packet_id_at.is_some() {
-            self.receive_maximum = receive_maximum.into();
+            self.receive_maximum = self.receive_maximum.min(receive_maximum.into());
         }
     }
 

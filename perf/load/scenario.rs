@@ -196,12 +196,13 @@ impl<'a> Load<'a> {
     }
 
     fn publisher(&self, index: u32, topics: Topics, window: u32) -> Publisher {
-        Publisher::new(
-            index,
-            &self.messages(topics),
-            self.engine.traffic.pacing,
-            window,
-        )
+        let messages = self.messages(topics);
+        let mut publisher = Publisher::new(index, &messages, self.engine.traffic.pacing, window);
+        if self.options.is_durable {
+            // What counts is when the broker has stored a message, not that it arrived.
+            publisher.set_receive_maximum(u16::try_from(window).unwrap_or(u16::MAX));
+        }
+        publisher
     }
 
     fn add_publishers(
