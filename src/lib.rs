@@ -9,12 +9,13 @@
 //! | [`config`] | what the operator asked for | everybody else |
 //! | [`auth`] | who may enter, and what they may do | connections, sessions, packets |
 //! | [`broker`] | all rules and all state of a server | sockets, the clock, disks, randomness |
+//! | [`persistence`] | what survives, and SQLite | sockets, packets |
 //! | [`net`] | sockets and bytes | MQTT |
 //! | [`server`] | the one loop and the one clock, where the rooms meet | the commands |
 //! | [`cli`] | the commands | |
 //!
 //! Imports point one way: `mqtt`, `buffer` and `config` import none of ours; `auth` imports `mqtt` and `config`; `broker`
-//! imports those four; `net` imports `buffer` and `config`; `server` imports all but `cli`; `cli` imports anything. `tests/tidy.rs` holds the arrows.
+//! imports those four; `persistence` imports `broker` and what that does; `net` imports `buffer` and `config`; `server` imports all but `cli`; `cli` imports anything. `tests/tidy.rs` holds the arrows.
 //!
 //! # The path of one PUBLISH
 //!
@@ -24,7 +25,8 @@
 //!    [`broker::subscriptions::Subscriptions`] who wants it.
 //! 4. For each of them it is encoded once per layout and copied into that client's [`buffer::Outbox`]; a large payload is
 //!    referred to instead; what must wait becomes one counted [`broker::message::Message`].
-//! 5. At the end of the turn [`net::Net::flush`] writes each outbox with one call.
+//! 5. At the end of the turn what must survive goes to the [`persistence::Store`] as a batch, and [`net::Net::flush`] writes
+//!    each outbox with one call. What confirms the batch waits until it is on disk (`broker/gate.rs`).
 //!
 //! Nothing on this path allocates in steady state (`tests/allocations.rs` counts), takes a lock, or makes a system call
 //! besides one wait and one read a turn and one write for each receiver.
