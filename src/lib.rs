@@ -15,7 +15,8 @@
 //! | [`cli`] | the commands | |
 //!
 //! Imports point one way: `mqtt`, `buffer` and `config` import none of ours; `auth` imports `mqtt` and `config`; `broker`
-//! imports those four; `persistence` imports `broker` and what that does; `net` imports `buffer` and `config`; `server` imports all but `cli`; `cli` imports anything. `tests/tidy.rs` holds the arrows.
+//! imports those four; `persistence` imports `broker` and what that does; `net` imports `buffer` and `config`; `server` imports
+//! all but `cli`; `cli` imports anything. `tests/tidy.rs` holds the arrows.
 //!
 //! # The path of one PUBLISH
 //!

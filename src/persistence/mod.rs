@@ -392,3 +392,6 @@ fn synchronous(sync: Sync) -> &'static str {
         Sync::Off => "OFF",
     }
 }
+
+#[cfg(test)]
+mod tests;
