@@ -476,9 +476,88 @@ fn looking_into_a_database() {
         (&["/missing"], 1),
         (&["--session=nobody", &path], 1),
         (&["--retained=a/#/b", &path], 3),
+        (&["--retained", "a/b", &path], 3),
+        (&["--sessions", "--check", &path], 3),
         (&["--help"], 0),
     ] {
         assert_eq!(db(arguments).status.code(), Some(code), "{arguments:?}");
     }
+    let said = String::from_utf8(db(&["--retained", "a/b", &path]).stderr).expect("text");
+    assert!(said.contains("--retained=FILTER"), "{said}");
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// What a client chose does not reach a terminal as it is, and a field of a list ends where its tab is.
+#[test]
+fn looking_at_text_of_clients() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    let mut client = broker.connect_v5("client");
+    let topic = "a\u{202e}b\\'c\"\u{2028}d\u{e9}e\u{301}";
+    client.publish(&publish(topic, "1").qos(1).packet_id(1).retain());
+    let path = database(&dir).display().to_string();
+    let expected = "a\\u{202e}b\\\\'c\"\\u{2028}d\u{e9}e\u{301}\t1\t1\tclient\tnever";
+    assert_eq!(lines_of_db(&["--retained", &path]), [expected]);
+    drop(broker);
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// A check finds what refers to nothing and what is there twice, and tells so by its exit code where nobody can read what it
+/// says; a database of something else is not looked at.
+#[test]
+fn a_check_of_what_does_not_fit_together() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    let mut client = broker.connect_v5("client");
+    client.publish(&publish("a/b", "1").qos(1).packet_id(1).retain());
+    let mut connected = Vec::new();
+    for client_id in ["with a will", "another"] {
+        let connect = lasting(client_id).will(will("w", "gone"));
+        connected.push(broker.connect_with(Version::V5, connect));
+    }
+    end(broker, Signal::KILL);
+    let path = database(&dir).display().to_string();
+    assert_eq!(lines_of_db(&["--check", &path]), ["Everything is sound."]);
+    let connection = Connection::open(&path).expect("it is sound");
+    connection
+        .execute_batch("DELETE FROM message WHERE topic = 'w'")
+        .expect("changed");
+    let output = db(&["--check", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(
+        said.contains("the will of client with a will is of message"),
+        "{said}"
+    );
+    for to in ["/dev/full", "/dev/null"] {
+        let to = fs::OpenOptions::new().write(true).open(to).expect("there");
+        let status = Command::new(program())
+            .args(["db", "--check", &path])
+            .stdout(to.try_clone().expect("one more"))
+            .stderr(to)
+            .status();
+        assert_eq!(status.expect("it is our own program").code(), Some(1));
+    }
+    connection
+        .execute_batch("PRAGMA user_version = 99")
+        .expect("changed");
+    let output = db(&[&path]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(said.contains("is of version 99"), "{said}");
+    drop(connection);
+    let other = dir.join("other");
+    let connection = Connection::open(&other).expect("made");
+    connection
+        .execute_batch("CREATE TABLE other (x)")
+        .expect("made");
+    drop(connection);
+    let output = db(&[&other.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        said.contains("is the database of another program"),
+        "{said}"
+    );
     fs::remove_dir_all(dir).expect("it is ours");
 }
