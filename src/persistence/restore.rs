@@ -4,9 +4,9 @@
 //! 2. A damaged database is put aside under another name, never changed or removed; what can be read of it goes into a new
 //!    one, and the log says what could not.
 
-use super::open::{OpenError, Opened, open, put_aside, with_ending};
+use super::open::{LOG, OpenError, Opened, open, private, remove, replace, with_ending};
 use super::schema::{self, FromRow};
-use super::{create, is_damage, reason};
+use super::{is_damage, reason};
 use crate::broker::journal::{
     Batch, DeliveryRecord, MessageRecord, ReceivedRecord, SessionRecord, SubscriptionRecord,
 };
@@ -14,7 +14,9 @@ use crate::broker::{Broker, Clocks, Counts};
 use crate::config::log_target::{INFORMATION, NOTICE};
 use crate::config::{Sync, system_reason};
 use rusqlite::{Connection, Statement};
-use std::fs;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -146,36 +148,27 @@ pub struct Salvaged {
 
 /// Puts the damaged database at `path` aside and makes a new one of what can be read of it.
 /// # Errors
-/// Where the files cannot be renamed, or the new database cannot be made.
+/// Where there is no room for it, or files cannot be renamed; the damaged database is where it was then.
 pub fn salvage(path: &Path, sync: Sync) -> Result<Salvaged, OpenError> {
-    let other = |reason| OpenError::Other {
-        path: path.to_owned(),
-        reason,
-    };
-    let aside = put_aside(path).map_err(|error| other(system_reason(&error)))?;
-    // From a copy: SQLite may write to what it opens, and the damaged file is to stay as it was found.
-    let copy = tempfile::tempdir_in(
-        path.parent()
-            .filter(|it| !it.as_os_str().is_empty())
-            .unwrap_or(Path::new(".")),
-    )
-    .map_err(|error| other(system_reason(&error)))?;
-    let copied = copy.path().join("copy");
-    for ending in ["", "-wal"] {
-        let from = with_ending(&aside, ending);
-        if from.exists() {
-            fs::copy(&from, with_ending(&copied, ending))
-                .map_err(|error| other(system_reason(&error)))?;
-        }
-    }
     let mut tally = Tally::default();
-    let batch = match Connection::open(&copied) {
+    // From a copy: SQLite may write to what it opens, and the damaged file is to stay as it was found.
+    let copy = with_ending(path, "-copy");
+    let batch = copy_of(path, &copy, &mut tally).map(|()| match Connection::open(&copy) {
         Ok(connection) => read_what_can_be(&connection, &mut tally),
         Err(_) => Batch::default(),
-    };
-    let mut opened = open(path, sync)?;
-    create(&mut opened.connection, &batch).map_err(|error| other(reason(&error)))?;
-    opened.is_new = false;
+    });
+    let is_removed = remove(&copy);
+    let batch = batch
+        .and_then(|batch| is_removed.map(|()| batch))
+        .map_err(|error| OpenError::Other {
+            path: path.to_owned(),
+            reason: format!(
+                "it is damaged, and what can be read cannot be saved: {}",
+                system_reason(&error)
+            ),
+        })?;
+    let aside = replace(path, sync, &batch)?;
+    let opened = open(path, sync)?;
     log::info!(
         target: NOTICE,
         "Saved from it: {} sessions, {} subscriptions, {} messages and {} deliveries. The damaged file is {} now.",
@@ -189,6 +182,47 @@ pub fn salvage(path: &Path, sync: Sync) -> Result<Salvaged, OpenError> {
         log::warn!("Warning: Lost with it: {line}.");
     }
     Ok(Salvaged { opened, aside })
+}
+
+/// Copies the database with its log, as far as it can be read.
+fn copy_of(path: &Path, copy: &Path, tally: &mut Tally) -> io::Result<()> {
+    remove(copy)?;
+    for ending in ["", LOG] {
+        match File::open(with_ending(path, ending)) {
+            Ok(from) => {
+                let to = private().create(true).open(with_ending(copy, ending))?;
+                let unreadable = copy_blocks(&from, from.metadata()?.len(), &to)?;
+                if unreadable > 0 {
+                    let name = with_ending(path, ending);
+                    let name = name.display();
+                    let line = format!("{unreadable} bytes of {name} that the disk cannot read");
+                    tally.losses.push(line);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What disks read and lose at once.
+const BLOCK_BYTES: usize = 4096;
+
+/// Copies block by block, with zeros in the place of what cannot be read: how many bytes that is.
+fn copy_blocks(from: &impl FileExt, length: u64, to: &File) -> io::Result<u64> {
+    let mut block = [0; BLOCK_BYTES];
+    let mut unreadable = 0;
+    for offset in (0..length).step_by(BLOCK_BYTES) {
+        let there = usize::try_from(length - offset).map_or(BLOCK_BYTES, |it| it.min(BLOCK_BYTES));
+        let block = &mut block[..there];
+        if from.read_exact_at(block, offset).is_err() {
+            block.fill(0);
+            unreadable += there as u64;
+        }
+        to.write_all_at(block, offset)?;
+    }
+    Ok(unreadable)
 }
 
 /// What could not be read.

@@ -5,6 +5,7 @@ use super::*;
 use crate::broker::journal::{MessageRecord, Owner, SessionRecord};
 use crate::mqtt::QoS;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 fn session(id: u64, client_id: &str) -> SessionRecord {
     SessionRecord {
@@ -130,4 +131,144 @@ fn a_damaged_database_is_made_anew_and_kept() {
     let names = files.flatten().map(|file| file.file_name());
     let aside = names.filter(|name| name.to_string_lossy().starts_with("t.damaged-"));
     assert!(aside.count() >= 1);
+}
+
+/// The files in the directory of `path` that begin with these letters.
+fn named(path: &Path, beginning: &str) -> Vec<PathBuf> {
+    let files = fs::read_dir(path.parent().expect("it has one")).expect("it is there");
+    let mut files: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+    files.retain(|file| {
+        let name = file.file_name().expect("it has one").to_string_lossy();
+        name.starts_with(beginning)
+    });
+    files.sort();
+    files
+}
+
+#[test]
+fn a_damaged_database_stays_until_another_is_whole() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("t.midge");
+    let mut connection = new_database(&path);
+    let first = batch(vec![session(1, "a")], vec![]);
+    write(&mut connection, &first).expect("written");
+    // The new one cannot be made.
+    let in_the_way = directory.path().join("t.midge-new");
+    fs::create_dir(&in_the_way).expect("made");
+    let (inform, informed) = mpsc::channel();
+    let wake = move || inform.send(()).unwrap_or_default(); // the last one when nobody listens any more
+    let mut store =
+        Store::start(connection, &path, &Persistence::default(), wake).expect("a thread");
+    let second = batch(vec![session(1, "a"), session(2, "b")], vec![]);
+    store.rebuild(second.clone());
+    informed.recv().expect("told");
+    assert_eq!(store.take_committed(), None);
+    assert!(store.is_failing);
+    assert!(named(&path, "t.damaged").is_empty());
+    fs::copy(&path, directory.path().join("u.midge")).expect("copied");
+    let log = directory.path().join("u.midge-wal");
+    fs::copy(directory.path().join("t.midge-wal"), log).expect("copied");
+    assert_eq!(contents(&directory.path().join("u.midge")), first);
+    fs::remove_dir(&in_the_way).expect("it is empty");
+    assert_eq!(store.wait(), Some(Committed::Everything));
+    drop(store);
+    assert_eq!(contents(&path), second);
+    assert!(!named(&path, "t.damaged").is_empty());
+}
+
+#[test]
+fn what_was_interrupted_goes_on() {
+    for has_old in [true, false] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("t.midge");
+        let whole = batch(vec![session(1, "whole")], vec![]);
+        let mut opened = open(&directory.path().join("new"), Sync::Full).expect("made");
+        create(&mut opened.connection, &whole).expect("made");
+        opened.connection.close().expect("closed");
+        fs::rename(
+            directory.path().join("new"),
+            directory.path().join("t.midge-saved"),
+        )
+        .expect("renamed");
+        if has_old {
+            fs::write(&path, "damaged").expect("written");
+            fs::write(directory.path().join("t.midge-wal"), "damaged").expect("written");
+        }
+        assert_eq!(contents(&path), whole);
+        let aside = named(&path, "t.damaged");
+        assert_eq!(aside.len(), if has_old { 2 } else { 0 }, "{aside:?}");
+        assert!(named(&path, "t.midge-").is_empty());
+    }
+}
+
+#[test]
+fn databases_are_for_their_user_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("t.midge");
+    let mut connection = new_database(&path);
+    write(&mut connection, &batch(vec![session(1, "a")], vec![])).expect("written");
+    open::close_as_it_is(connection);
+    let files = named(&path, "t.midge");
+    assert_eq!(files.len(), 2, "{files:?}");
+    for file in files {
+        let mode = fs::metadata(&file).expect("there").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", file.display());
+    }
+}
+
+#[test]
+fn what_is_not_ours_is_not_changed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (name, sql, expected) in [
+        ("foreign", "CREATE TABLE other (x)", "of another program"),
+        ("later", "PRAGMA user_version = 2", "of version 2"),
+        ("none", "PRAGMA user_version = 0", "is damaged"),
+    ] {
+        let path = directory.path().join(name);
+        if name != "foreign" {
+            new_database(&path).close().expect("closed");
+        }
+        let connection = Connection::open(&path).expect("opened");
+        connection.execute_batch(sql).expect("changed");
+        connection.close().expect("closed");
+        let before = fs::read(&path).expect("read");
+        let error = open(&path, Sync::Full).expect_err(name);
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(fs::read(&path).expect("read") == before, "{name}");
+    }
+}
+
+/// What a filesystem left of a database is not taken for a new one.
+#[test]
+fn a_log_without_its_database() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for is_there in [true, false] {
+        let path = directory.path().join(format!("{is_there}.midge"));
+        let mut connection = new_database(&path);
+        write(&mut connection, &batch(vec![session(1, "a")], vec![])).expect("written");
+        open::close_as_it_is(connection);
+        match is_there {
+            true => fs::write(&path, "").expect("written"),
+            false => fs::remove_file(&path).expect("removed"),
+        }
+        let error = open(&path, Sync::Full).expect_err("it is damaged");
+        assert!(matches!(error, OpenError::Damaged(_)), "{error}");
+    }
+}
+
+#[test]
+fn full_is_full() {
+    let directory = tempfile::tempdir().expect("a directory");
+    for (sync, expected) in [(Sync::Full, 2), (Sync::Normal, 1), (Sync::Off, 0)] {
+        let path = directory.path().join("t.midge");
+        let connection = open(&path, sync).expect("opened").connection;
+        let ask = |name: &str| {
+            let sql = format!("PRAGMA {name}");
+            connection.query_row(&sql, [], |row| row.get::<_, rusqlite::types::Value>(0))
+        };
+        assert_eq!(ask("synchronous"), Ok(i64::into(expected)));
+        assert_eq!(ask("journal_mode"), Ok("wal".to_owned().into()));
+        assert_eq!(ask("locking_mode"), Ok("exclusive".to_owned().into()));
+        assert_eq!(ask("page_size"), Ok(1024.into()));
+    }
 }
