@@ -17,7 +17,7 @@ pub mod schema;
 
 use crate::broker::journal::Batch;
 use crate::config::{Persistence, Sync, log_target::NOTICE};
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -308,7 +308,9 @@ impl<W: Fn()> Writer<W> {
     fn commit(&mut self, batch: &Batch) -> Tried {
         let (event, tried) = match write(&mut self.connection, batch) {
             Ok(()) => (Event::Committed, Tried::Done),
-            Err(error) if is_damage(&error) => (Event::Damaged(error.to_string()), Tried::Never),
+            Err(error) if is_damage(&error) || is_another(&error) => {
+                (Event::Damaged(error.to_string()), Tried::Never)
+            }
             Err(error) => (Event::Failing(reason(&error)), Tried::Again),
         };
         self.tell(event);
@@ -380,14 +382,33 @@ pub fn reason(error: &rusqlite::Error) -> String {
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::InvalidColumnIndex(..)
         | rusqlite::Error::IntegralValueOutOfRange(..)
         | rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::Utf8Error(..) => true,
-        error => matches!(
-            error.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        ),
+        error => error.sqlite_error().is_some_and(|error| {
+            matches!(
+                error.code,
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase
+            ) || UNREADABLE.contains(&error.extended_code)
+        }),
     }
+}
+
+/// What SQLite says of places that a disk cannot read any more.
+const UNREADABLE: [i32; 3] = [
+    ffi::SQLITE_IOERR_READ,
+    ffi::SQLITE_IOERR_SHORT_READ,
+    ffi::SQLITE_IOERR_CORRUPTFS,
+];
+
+/// Whether `error` says that the database is not the one that was made: a table or a column is not there, or a row is that
+/// cannot be. To try again is no use then.
+pub fn is_another(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch)
+    )
 }
 
 fn synchronous(sync: Sync) -> &'static str {

@@ -6,7 +6,7 @@
 
 use super::open::{LOG, OpenError, Opened, open, private, remove, replace, with_ending};
 use super::schema::{self, FromRow};
-use super::{is_damage, reason};
+use super::{is_another, is_damage, reason};
 use crate::broker::journal::{
     Batch, DeliveryRecord, MessageRecord, ReceivedRecord, SessionRecord, SubscriptionRecord,
 };
@@ -14,6 +14,8 @@ use crate::broker::{Broker, Clocks, Counts};
 use crate::config::log_target::{INFORMATION, NOTICE};
 use crate::config::{Sync, system_reason};
 use rusqlite::{Connection, Statement};
+use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
@@ -34,7 +36,7 @@ pub enum RestoreError {
 
 impl From<rusqlite::Error> for RestoreError {
     fn from(error: rusqlite::Error) -> RestoreError {
-        match is_damage(&error) {
+        match is_damage(&error) || is_another(&error) {
             true => RestoreError::Damaged(error.to_string()),
             false => RestoreError::Unreadable(error),
         }
@@ -74,14 +76,32 @@ pub fn restore(
     Ok(restoring.finish())
 }
 
-/// The largest identifier that a row ever had, as far as that can still be told.
-fn last_id(connection: &Connection) -> rusqlite::Result<u64> {
+/// The largest identifier that a row ever had, as far as that can still be told: also from what refers to a row that is lost,
+/// so that nothing new comes into its place.
+pub(super) fn last_id(connection: &Connection) -> Result<u64, RestoreError> {
     let mut last = 0;
-    for table in ["message", "session", "delivery", "received"] {
-        let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
+    for (table, column) in [
+        ("message", "id"),
+        ("session", "id"),
+        ("session", "will_message"),
+        ("subscription", "session"),
+        ("delivery", "id"),
+        ("delivery", "session"),
+        ("delivery", "message"),
+        ("received", "id"),
+        ("received", "session"),
+        ("received", "message"),
+    ] {
+        let sql = format!("SELECT coalesce(max({column}), 0) FROM {table}");
         last = last.max(connection.query_row(&sql, [], |row| row.get(0))?);
     }
-    Ok(last)
+    match last <= schema::ID_MAX {
+        true => Ok(last),
+        false => Err(RestoreError::Damaged(format!(
+            "it has a row {last}, where {} is the last there can be",
+            schema::ID_MAX
+        ))),
+    }
 }
 
 fn each_row<T: FromRow>(
@@ -90,11 +110,19 @@ fn each_row<T: FromRow>(
 ) -> Result<(), RestoreError> {
     let mut statement = connection.prepare(&format!("SELECT * FROM {}", T::TABLE))?;
     let mut rows = statement.query([])?;
+    let mut last = None;
     while let Some(row) = rows.next()? {
         let Some(record) = T::from_row(row)? else {
             let what = format!("a row of table {} is not what was written", T::TABLE);
             return Err(RestoreError::Damaged(what));
         };
+        // Where pages refer to each other in circles, rows come again.
+        let id: u64 = row.get(0)?;
+        if last.is_some_and(|last| id < last || (id == last && T::IS_NUMBERED)) {
+            let what = format!("the rows of table {} are not in their order", T::TABLE);
+            return Err(RestoreError::Damaged(what));
+        }
+        last = Some(id);
         take(record);
     }
     Ok(())
@@ -158,7 +186,7 @@ pub fn salvage(path: &Path, sync: Sync) -> Result<Salvaged, OpenError> {
         Err(_) => Batch::default(),
     });
     let is_removed = remove(&copy);
-    let batch = batch
+    let mut batch = batch
         .and_then(|batch| is_removed.map(|()| batch))
         .map_err(|error| OpenError::Other {
             path: path.to_owned(),
@@ -167,6 +195,16 @@ pub fn salvage(path: &Path, sync: Sync) -> Result<Salvaged, OpenError> {
                 system_reason(&error)
             ),
         })?;
+    let sessions: HashSet<u64> = batch.sessions.iter().map(|it| it.id).collect();
+    let before = batch.subscriptions.len();
+    batch
+        .subscriptions
+        .retain(|it| sessions.contains(&it.session));
+    let without = before - batch.subscriptions.len();
+    if without > 0 {
+        let line = format!("{without} subscriptions of sessions that could not be read");
+        tally.losses.push(line);
+    }
     let aside = replace(path, sync, &batch)?;
     let opened = open(path, sync)?;
     log::info!(
@@ -275,6 +313,11 @@ fn readable<T: FromRow + HasKey>(
             reason(&error)
         ));
     }
+    // Where pages refer to each other in circles, a row is found more than once.
+    let before = found.len();
+    found.sort_by(T::by_key);
+    found.dedup_by(|second, first| T::by_key(second, first).is_eq());
+    bad += (before - found.len()) as u64;
     if bad > 0 {
         tally.losses.push(format!(
             "{bad} rows of the table {table} that are not what was written"
@@ -285,14 +328,14 @@ fn readable<T: FromRow + HasKey>(
 
 /// What tells rows of a table apart.
 trait HasKey {
-    fn is_same_row(&self, other: &Self) -> bool;
+    fn by_key(&self, other: &Self) -> Ordering;
 }
 
 macro_rules! has_key {
     ($($record:ty: $($field:ident),+;)+) => {
         $(impl HasKey for $record {
-            fn is_same_row(&self, other: &Self) -> bool {
-                $(self.$field == other.$field)&&+
+            fn by_key(&self, other: &Self) -> Ordering {
+                Ordering::Equal$(.then_with(|| self.$field.cmp(&other.$field)))+
             }
         })+
     };
@@ -315,7 +358,9 @@ fn rows_until<T: FromRow + HasKey>(
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match T::from_row(row) {
-            Ok(Some(record)) if stop.is_some_and(|stop| stop.is_same_row(&record)) => return Ok(()),
+            Ok(Some(record)) if stop.is_some_and(|stop| stop.by_key(&record).is_ge()) => {
+                return Ok(());
+            }
             Ok(Some(record)) => found.push(record),
             // One row is bad, and the next ones need not be.
             Ok(None) => *bad += 1,
@@ -324,4 +369,41 @@ fn rows_until<T: FromRow + HasKey>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with a block that cannot be read.
+    struct Worn(Vec<u8>);
+
+    impl FileExt for Worn {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            if offset == BLOCK_BYTES as u64 {
+                return Err(io::ErrorKind::Other.into());
+            }
+            let there = &self.0[offset as usize..];
+            let length = there.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&there[..length]);
+            Ok(length)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_copied_around() {
+        let copy = tempfile::tempfile().expect("a file");
+        let worn = Worn(vec![7; 3 * BLOCK_BYTES + 5]);
+        let unreadable = copy_blocks(&worn, worn.0.len() as u64, &copy).expect("copied");
+        assert_eq!(unreadable, BLOCK_BYTES as u64);
+        let mut expected = worn.0;
+        expected[BLOCK_BYTES..2 * BLOCK_BYTES].fill(0);
+        let mut found = vec![1; expected.len()];
+        copy.read_exact_at(&mut found, 0).expect("all of it");
+        assert!(found == expected);
+    }
 }
