@@ -396,6 +396,16 @@ fn open_error(path: PathBuf, error: &rusqlite::Error) -> OpenError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => OpenError::InUse(path),
         _ if is_damage(error) => OpenError::Damaged(path),
+        // SQLite does not say why. The database itself could be opened before.
+        Some(ErrorCode::CannotOpen)
+            if let Err(error) = private().create(true).open(with_ending(&path, LOG)) =>
+        {
+            let reason = format!("its log, '{LOG}' behind its name, cannot be opened or made: ");
+            OpenError::Other {
+                path,
+                reason: reason + &system_reason(&error),
+            }
+        }
         _ => {
             let reason = reason(error);
             OpenError::Other { path, reason }
