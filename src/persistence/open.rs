@@ -368,10 +368,8 @@ fn put_aside(path: &Path) -> io::Result<PathBuf> {
 /// # Errors
 /// The system's.
 pub fn remove(path: &Path) -> io::Result<()> {
-    let endings = ATTACHED.into_iter().chain([""]);
-    endings
-        .map(|ending| if_there(fs::remove_file(with_ending(path, ending))))
-        .collect()
+    let mut endings = ATTACHED.into_iter().chain([""]);
+    endings.try_for_each(|ending| if_there(fs::remove_file(with_ending(path, ending))))
 }
 
 fn if_there(result: io::Result<()>) -> io::Result<()> {
