@@ -307,6 +307,11 @@ impl<W: Fn()> Writer<W> {
 
     fn commit(&mut self, batch: &Batch) -> Tried {
         let (event, tried) = match write(&mut self.connection, batch) {
+            // SQLite writes on to files without a name.
+            Ok(()) if let Some(name) = open::missing(&self.path) => {
+                let reason = format!("somebody removed {}", name.display());
+                (Event::Damaged(reason), Tried::Never)
+            }
             Ok(()) => (Event::Committed, Tried::Done),
             Err(error) if is_damage(&error) || is_another(&error) => {
                 (Event::Damaged(error.to_string()), Tried::Never)

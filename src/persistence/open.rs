@@ -246,6 +246,14 @@ pub fn private() -> OpenOptions {
     options
 }
 
+/// Which of the files of the database at `path`, which is open, is not there.
+pub fn missing(path: &Path) -> Option<PathBuf> {
+    ["", LOG]
+        .map(|ending| with_ending(path, ending))
+        .into_iter()
+        .find(|name| matches!(name.try_exists(), Ok(false)))
+}
+
 fn unusable(path: &Path, error: &io::Error) -> OpenError {
     OpenError::Other {
         path: path.to_owned(),

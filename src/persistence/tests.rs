@@ -456,6 +456,31 @@ fn a_database_that_contradicts_is_made_anew() {
     }
 }
 
+/// Nothing is said to be stored in files that nobody will find again.
+#[test]
+fn a_database_that_somebody_removes_is_made_anew() {
+    for ending in ["", "-wal"] {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("t.midge");
+        let connection = new_database(&path);
+        let mut store =
+            Store::start(connection, &path, &Persistence::default(), || ()).expect("a thread");
+        store.commit(batch(vec![session(1, "a")], vec![]));
+        assert_eq!(store.wait(), Some(Committed::Batch));
+        fs::remove_file(open::with_ending(&path, ending)).expect("removed");
+        store.commit(batch(vec![session(2, "b")], vec![]));
+        assert_eq!(store.wait(), None);
+        assert!(store.wants_snapshot(), "{ending}");
+        let snapshot = batch(vec![session(1, "a"), session(2, "b")], vec![]);
+        store.rebuild(snapshot.clone());
+        assert_eq!(store.wait(), Some(Committed::Everything));
+        store.commit(batch(vec![session(3, "c")], vec![]));
+        assert_eq!(store.wait(), Some(Committed::Batch));
+        drop(store);
+        assert_eq!(contents(&path).sessions.len(), 3);
+    }
+}
+
 #[test]
 fn a_sector_that_cannot_be_read_is_damage() {
     for (code, expected) in [
