@@ -182,7 +182,11 @@ pub fn salvage(path: &Path, sync: Sync) -> Result<Salvaged, OpenError> {
     // From a copy: SQLite may write to what it opens, and the damaged file is to stay as it was found.
     let copy = with_ending(path, "-copy");
     let batch = copy_of(path, &copy, &mut tally).map(|()| match Connection::open(&copy) {
-        Ok(connection) => read_what_can_be(&connection, &mut tally),
+        Ok(connection) => {
+            // Otherwise it shares memory in one more file. Where this fails, nothing can be read either.
+            let _ = connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE");
+            read_what_can_be(&connection, &mut tally)
+        }
         Err(_) => Batch::default(),
     });
     let is_removed = remove(&copy);

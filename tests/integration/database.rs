@@ -16,7 +16,7 @@ use midge::persistence;
 use rusqlite::Connection;
 use rustix::process::Signal;
 
-use super::disk::Disk;
+use super::disk::{Disk, Event};
 use super::harness::*;
 
 /// A broker that keeps what it acknowledged; where tests run as root, it stays root, whose directory it is.
@@ -533,6 +533,51 @@ fn a_damaged_database_on_a_full_disk() {
     assert!(broker.log_text().contains("Saved from it: 1 sessions"));
     resumed(&broker, Version::V5, "client").fence();
     end(broker, Signal::TERM);
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// Whenever the power fails while a damaged database is salvaged: what could be saved of it is there at the next start.
+#[test]
+fn a_power_cut_while_a_database_is_salvaged() {
+    let dir = new_dir();
+    let data = dir.join("data");
+    fs::create_dir(&data).expect("made");
+    let mut lines = DURABLE.to_vec();
+    lines[2] = "persistence_location {dir}/data/";
+    let broker = Broker::start_in(&dir, &lines, &[]);
+    broker
+        .connect_with(Version::V5, lasting("client"))
+        .subscribe("t", 1);
+    end(broker, Signal::TERM);
+    let connection = Connection::open(database(&data)).expect("it is sound");
+    let sql = "INSERT INTO message VALUES (999, 't', NULL, x'00', 1, 0, NULL, 0, NULL, NULL, NULL, NULL, 5)";
+    connection.execute(sql, []).expect("changed");
+    connection.close().expect("closed");
+    let disk = Disk::new(&data);
+    let broker = Broker::start_in(&dir, &lines, &disk.environment());
+    assert!(broker.log_text().contains("Saved from it: "));
+    end(broker, Signal::KILL);
+    let log = disk.log();
+    // Names change in few places, and those are the ones.
+    let mut places: Vec<usize> = Vec::new();
+    for (place, record) in log.records().iter().enumerate() {
+        if matches!(record.event, Event::Renamed { .. }) {
+            places.extend([place, place + 1, place + 2]);
+        }
+    }
+    places.extend((0..log.records().len()).step_by(40));
+    places.sort();
+    places.dedup();
+    for cut_at in places {
+        let dir = new_dir();
+        log.power_cut(cut_at, cut_at as u64, &dir.join("data"));
+        let broker = Broker::start_in(&dir, &lines, &[]);
+        resumed(&broker, Version::V5, "client").fence();
+        let log = broker.log_text();
+        assert!(!log.contains("Made the database"), "{cut_at}: {log}");
+        end(broker, Signal::KILL);
+        fs::remove_dir_all(dir).expect("it is ours");
+    }
     fs::remove_dir_all(dir).expect("it is ours");
 }
 
