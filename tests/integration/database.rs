@@ -509,7 +509,7 @@ fn a_damaged_database_on_a_full_disk() {
         Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/mosquitto-2.0.11.db");
     fs::copy(source, dir.join("mosquitto.db")).expect("copied");
     let disk = Disk::new(&dir);
-    for room in [None, Some(0), Some(20_000), Some(40_000)] {
+    for room in [None, Some(0), Some(2_000), Some(12_000)] {
         match room {
             None => disk.full(),
             Some(room) => {
