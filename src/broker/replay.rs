@@ -119,6 +119,13 @@ impl Replay {
         }
     }
 
+    /// The next message has had its turn.
+    fn pop(&mut self) {
+        if let (Some(message), Some(waiting)) = (self.found.pop(), &mut self.waiting) {
+            waiting.remove(&Rc::as_ptr(&message));
+        }
+    }
+
     /// Whether `message`, the next one, was not sent before its turn.
     fn is_waiting(&self, message: &Rc<Message>) -> bool {
         self.waiting
@@ -249,7 +256,7 @@ impl Broker {
                 }
                 send_delivery(session, link, delivery, None, &mut self.output, now);
             }
-            replay.found.pop();
+            replay.pop();
         }
         session.replay = Some(replay);
     }
