@@ -494,7 +494,7 @@ impl World {
         }
         for mut farewell in farewells {
             let index = self.index_of(farewell.connection).expect("it was attached");
-            let all = bytes_of(&mut farewell.outbox);
+            let all = bytes_of(&farewell.outbox);
             let it = &mut self.sockets[index];
             assert!(it.is_open, "it is closed once");
             it.is_open = false;
