@@ -196,15 +196,12 @@ fn tool_against(tool: &str, version: &str, answers: &[&[u8]]) -> (Option<i32>, S
     let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let port = server.local_addr().expect("bound").port().to_string();
     let mut arguments = vec![tool, "-h", "127.0.0.1", "-p", &port, "-V", version];
-    arguments.extend(["-t", "a", "-q", "2", "-W", "5"]);
+    arguments.extend(["-t", "a", "-q", "2"]);
+    // What loses its server comes again and again: for a second at most.
     arguments.extend(match tool {
-        "sub" => ["-C", "1"],
-        _ => ["-m", "x"],
+        "sub" => ["-C", "1", "-W", "1"].as_slice(),
+        _ => &["-m", "x"],
     });
-    if tool == "pub" {
-        // It has no -W.
-        arguments.retain(|word| !["-W", "5"].contains(word));
-    }
     let child = Command::new(program())
         .args(&arguments)
         .stdin(Stdio::null())
@@ -355,7 +352,7 @@ fn any_packet_in_any_state() {
     for version in Version::ALL {
         let mut all: Vec<Vec<u8>> = (0..=255_u8)
             .flat_map(|first| {
-                let bodies: [&[u8]; 4] = [b"", b"\0\x01", b"\0\x01\0", b"\0\x01a\0\0"];
+                let bodies: [&[u8]; 3] = [b"", b"\0\x01", b"\0\x01a\0\0"];
                 bodies.map(|body| packet(first, body))
             })
             .collect();
@@ -371,6 +368,8 @@ fn any_packet_in_any_state() {
             ] {
                 let mut client = broker.open(version);
                 client.send(conversation);
+                client.shutdown_send();
+                assert!(client.drain_until_closed().is_some());
             }
         }
         witness.is_served();
