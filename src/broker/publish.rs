@@ -189,11 +189,15 @@ impl Broker {
                 let message = &received.message;
                 if message.topic() != publication.topic || message.payload() != publication.payload
                 {
-                    log::warn!(
-                        "Warning: Client {} reuses message ID {packet_id}, which is still in use, \
-                         for another message; the former is replaced.",
-                        session.client_id
-                    );
+                    let link = client.link.as_mut().expect("PUBLISH came on a link");
+                    // Once for each connection: a client that does so may well do so without end.
+                    if !std::mem::replace(&mut link.warned_of_reuse, true) {
+                        log::warn!(
+                            "Warning: Client {} reuses message ID {packet_id}, which is still in use, \
+                             for another message; the former is replaced.",
+                            session.client_id
+                        );
+                    }
                     received.message = Rc::clone(publication.stored(&self.output.tally));
                     received.row = self.output.journal.received(
                         session.row.as_ref(),
