@@ -1,6 +1,8 @@
 //! What broke in Mosquitto, row by row, so that it does not break here.
 mod memory;
 mod packets;
+mod rights;
+mod stored;
 
 use std::time::{Duration, Instant};
 
