@@ -295,6 +295,42 @@ fn cve_2023_28366_publishes_that_are_never_released() {
     }
 }
 
+/// Messages that are never released take no more than the queue of a client may hold: in number, and in bytes where those
+/// are limited, also over many connections of one session.
+#[test]
+fn cve_2023_28366_what_is_never_released_has_a_bound_in_bytes() {
+    let lines = ["max_inflight_messages 5", "max_queued_bytes 1000000"];
+    let broker = Broker::start(&[&lines[..], &["log_type error"]].concat());
+    for (version, at_most) in [(Version::V31, 11), (Version::V311, 11), (Version::V5, 14)] {
+        let mut held = 0;
+        let mut id = 0;
+        for _ in 0..6 {
+            let packet = connect("client").persistent();
+            let mut client = broker.connect_with(version, packet);
+            for _ in 0..20 {
+                id += 1;
+                client.send(publish("a", vec![b'x'; 100_000]).qos(2).packet_id(id));
+                match client.poll(DEADLINE) {
+                    Ok(Some(answer)) => held += usize::from(answer == pubrec_of(id, version)),
+                    Ok(None) => panic!("no answer"),
+                    Err(Closed) => break,
+                }
+            }
+        }
+        assert!((5..=at_most).contains(&held), "{held} in {version:?}");
+        broker.connect(version, "client").leave();
+    }
+}
+
+/// PUBREC of a message that is kept and that nobody wants.
+fn pubrec_of(id: u16, version: Version) -> Vec<u8> {
+    let packet = pubrec(id);
+    match version {
+        Version::V5 => packet.reason(0x10).encode(version),
+        _ => packet.encode(version),
+    }
+}
+
 /// QoS 2 messages for a session whose queue is full, after a restart: they are dropped, and leave nothing.
 #[test]
 fn august_2020_qos_2_for_a_full_queue_after_a_restart() {
