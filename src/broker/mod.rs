@@ -74,12 +74,12 @@ use waiting::Waiting;
 /// 3.1.1 has a third of this; the rest is for user properties.
 const CONNECT_BYTES_MAX: u32 = 1024 * 1024;
 
-/// What all connections that have not been let in share, in bytes: the more of them there are, the less each may say. Whoever
-/// begins a thousand CONNECTs of the greatest length and finishes none has memory for a few.
+/// What all connections that have not been let in share, in bytes: the more of them there are, the less each may say.
+/// Whoever begins a thousand CONNECTs of the greatest length and finishes none has memory for a few.
 const CONNECTS_BYTES: u32 = 16 * 1024 * 1024;
 
-/// The share that everybody has however many they are, in bytes: a Client Identifier, a will, a user name and a token for a
-/// password fit into it.
+/// The share that everybody has however many they are, in bytes: a Client Identifier, a will, a user name and a token
+/// for a password fit into it.
 const CONNECT_BYTES_MIN: u32 = 16 * 1024;
 
 /// Why a client is disconnected: what it is told, and what the log says besides.
@@ -205,7 +205,10 @@ impl Broker {
         let version = link.version;
         let packet_bytes_max = match version {
             Some(_) => self.config.max_packet_size,
-            None => self.config.max_packet_size.min(self.connect_bytes_max(link)),
+            None => self
+                .config
+                .max_packet_size
+                .min(self.connect_bytes_max(link)),
         };
         Some(Limits {
             version,

@@ -257,9 +257,9 @@ impl Broker {
 
     /// Whether `key` may send one more QoS 2 message before it releases another.
     ///
-    /// On each connection a client of 5.0 has the Receive Maximum it was told, as if nothing were left from earlier ones
-    /// (4.9). A client of 3.x was told no number. For both, what a session holds altogether is bounded by that number and
-    /// by what the queue of a client may hold besides, in messages and in bytes.
+    /// On each connection a client of 5.0 has the Receive Maximum it was told, as if nothing were left from earlier
+    /// ones (4.9). A client of 3.x was told no number. For both, what a session holds altogether is bounded by that
+    /// number and by what the queue of a client may hold besides, in messages and in bytes.
     fn may_hold_one_more(&self, key: ClientKey) -> bool {
         let announced = self
             .config

@@ -21,7 +21,11 @@ fn expect_refused(broker: &Broker, version: Version, packet: &[u8]) {
 #[test]
 fn cve_2017_7651_a_huge_first_remaining_length() {
     let broker = Broker::start(&["max_packet_size 268435455"]);
-    for claim in [&b"\xff\xff\xff\x7f"[..], b"\xff\xff\x7f", b"\x81\x80\xc0\x00"] {
+    for claim in [
+        &b"\xff\xff\xff\x7f"[..],
+        b"\xff\xff\x7f",
+        b"\x81\x80\xc0\x00",
+    ] {
         for version in Version::ALL {
             let mut client = broker.open(version);
             client.send([b"\x10", claim].concat());
@@ -41,8 +45,8 @@ fn cve_2023_0809_a_first_packet_that_is_no_connect() {
     }
 }
 
-/// CONNECTs of the greatest length that are begun by the hundred and never finished: the more there are, the less each is
-/// given, and who comes with one of the usual length is let in.
+/// CONNECTs of the greatest length that are begun by the hundred and never finished: the more there are, the less
+/// each is given, and who comes with one of the usual length is let in.
 #[test]
 fn many_halves_of_a_connect_share_what_one_may_have() {
     const CLIENTS: u64 = 250;
@@ -226,8 +230,8 @@ fn april_2019_wills_with_properties() {
     }
 }
 
-/// A will that is to wait longer than its session lasts is said when the session ends, once, whatever ends it; and not at
-/// all by a client that came back.
+/// A will that is to wait longer than its session lasts is said when the session ends, once, whatever ends it; and
+/// not at all by a client that came back.
 #[test]
 fn cve_2019_11778_will_delays_beyond_the_session() {
     let broker = Broker::start(&[]);
@@ -295,8 +299,8 @@ fn cve_2023_28366_publishes_that_are_never_released() {
     }
 }
 
-/// Messages that are never released take no more than the queue of a client may hold: in number, and in bytes where those
-/// are limited, also over many connections of one session.
+/// Messages that are never released take no more than the queue of a client may hold: in number, and in bytes where
+/// those are limited, also over many connections of one session.
 #[test]
 fn cve_2023_28366_what_is_never_released_has_a_bound_in_bytes() {
     let lines = ["max_inflight_messages 5", "max_queued_bytes 1000000"];
@@ -359,7 +363,9 @@ fn august_2020_qos_2_for_a_full_queue_after_a_restart() {
     fill(&broker, 1, 20);
     broker.stop_by(Signal::KILL);
     let broker = Broker::start_in(&dir, &lines, &[]);
-    assert_memory_stays(&broker, 200 * PAYLOAD as u64 / 1024, || fill(&broker, 21, 220));
+    assert_memory_stays(&broker, 200 * PAYLOAD as u64 / 1024, || {
+        fill(&broker, 21, 220)
+    });
     let mut sleeper = broker.connect_with(Version::V5, connect("sleeper").persistent());
     assert!(sleeper.connack.session_present);
     let mut numbers = Vec::new();
@@ -483,8 +489,8 @@ fn cve_2020_13849_keep_alive_has_a_maximum() {
     }
 }
 
-/// What clients build up and leave: subscriptions, sessions with names of chance, retained messages, aliases, queues. Each
-/// has its end, and the memory comes back for the next.
+/// What clients build up and leave: subscriptions, sessions with names of chance, retained messages, aliases, queues.
+/// Each has its end, and the memory comes back for the next.
 #[test]
 fn what_clients_leave_behind_is_used_again() {
     const COUNT: usize = 3_000;

@@ -1,4 +1,5 @@
-//! What once ended a broker or a client tool: packets that are none, that come at the wrong time, or from the wrong side.
+//! What once ended a broker or a client tool: packets that are none, that come at the wrong time, or from the wrong
+//! side.
 
 use std::io::Read;
 use std::net::TcpListener;
@@ -148,8 +149,8 @@ fn cve_2021_34432_publish_with_an_empty_topic() {
     }
 }
 
-/// A normal subscription and a shared one to the same filter are two: neither ends the other, in whatever order they come
-/// and go, and none is left of a client that is gone.
+/// A normal subscription and a shared one to the same filter are two: neither ends the other, in whatever order they
+/// come and go, and none is left of a client that is gone.
 #[test]
 fn cve_2024_8376_normal_and_shared_subscriptions_in_any_order() {
     const FILTERS: [&str; 4] = ["t", "$share/g/t", "$share/h/t", "+"];
@@ -270,7 +271,8 @@ fn cve_2024_10525_suback_without_reason_codes() {
     }
 }
 
-/// Packets of a server that lack what every such packet has: a topic, an identifier, a reason; or that nobody asked for.
+/// Packets of a server that lack what every such packet has: a topic, an identifier, a reason; or that nobody asked
+/// for.
 #[test]
 fn cve_2017_7655_packets_of_a_server_that_lack_something() {
     let answers: [&[u8]; 14] = [

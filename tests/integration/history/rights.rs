@@ -1,10 +1,10 @@
 //! What once let somebody do what they may not: options that were passed over, and rights that were kept for too long.
 //!
-//! Most of these rows are beside what they are about, in `rights`, `accounts`, `reload` and `tls`; here is what those leave
-//! open.
+//! Most of these rows are beside what they are about, in `rights`, `accounts`, `reload` and `tls`; here is what those
+//! leave open.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
@@ -30,7 +30,10 @@ fn cve_2021_34434_a_replay_under_way() {
     const COUNT: usize = 3_000;
     let broker = start(&[]);
     let broker = &broker;
-    broker.write("acl", "user foo\ntopic read #\nuser baz\ntopic readwrite #\n");
+    broker.write(
+        "acl",
+        "user foo\ntopic read #\nuser baz\ntopic readwrite #\n",
+    );
     broker.reload();
     let mut baz = broker.connect_with(Version::V5, user("baz", "baz"));
     let payload = vec![b'x'; 4_000];
@@ -54,12 +57,16 @@ fn cve_2021_34434_a_replay_under_way() {
         foo.fence();
         assert!(seen < COUNT, "all {seen} came");
         foo.leave();
-        broker.write("acl", "user foo\ntopic read #\nuser baz\ntopic readwrite #\n");
+        broker.write(
+            "acl",
+            "user foo\ntopic read #\nuser baz\ntopic readwrite #\n",
+        );
         broker.reload();
     }
 }
 
-/// What waits behind the window of a client that is connected is not sent once it may not read it, and holds up nothing.
+/// What waits behind the window of a client that is connected is not sent once it may not read it, and holds up
+/// nothing.
 #[test]
 fn cve_2021_34434_messages_behind_the_window() {
     for version in Version::ALL {
@@ -67,7 +74,10 @@ fn cve_2021_34434_messages_behind_the_window() {
         let mut foo = broker.connect_with(version, user("foo", "foo"));
         foo.subscribe("#", 2);
         let mut baz = broker.connect_with(Version::V5, user("baz", "baz"));
-        for (id, topic) in ["Topic", "Topic", "Kept", "Topic", "Kept"].iter().enumerate() {
+        for (id, topic) in ["Topic", "Topic", "Kept", "Topic", "Kept"]
+            .iter()
+            .enumerate()
+        {
             let qos = 1 + id as u8 % 2;
             baz.publish(&publish(topic, "x").qos(qos).packet_id(1));
         }
@@ -79,12 +89,17 @@ fn cve_2021_34434_messages_behind_the_window() {
         for _ in 0..2 {
             assert_eq!(foo.receive_any().topic, "Kept");
         }
-        while foo.poll(std::time::Duration::from_millis(50)).expect("it is open").is_some() {}
+        while foo
+            .poll(std::time::Duration::from_millis(50))
+            .expect("it is open")
+            .is_some()
+        {}
         foo.fence();
     }
 }
 
-/// A shared group whose member loses its right while a message waits for it: the message is not sent, new ones go to others.
+/// A shared group whose member loses its right while a message waits for it: the message is not sent, new ones go to
+/// others.
 #[test]
 fn cve_2021_34434_shared_subscriptions_of_who_may_no_longer() {
     let broker = start(&[]);
@@ -126,12 +141,15 @@ fn cve_2021_34434_delayed_wills_of_a_session_resumed_by_another_user() {
     watcher.fence();
     // The session ends under a user who may: the will is said.
     cut(broker.connect_with(Version::V5, name("baz").will(will)));
-    broker.connect_with(Version::V5, connect("session").username("foo")).leave();
+    broker
+        .connect_with(Version::V5, connect("session").username("foo"))
+        .leave();
     watcher.expect(publish("Topic", "x"));
     watcher.fence();
 }
 
-/// A listener with WebSockets, which is not there yet, is no listener without: nobody comes in that way, certificate or none.
+/// A listener with WebSockets, which is not there yet, is no listener without: nobody comes in that way, certificate
+/// or none.
 #[test]
 fn november_2018_a_websocket_listener_opens_nothing_else() {
     let port = free_port();
@@ -153,7 +171,11 @@ fn publishes(lab: &Lab, port: u16, words: &[&str]) -> Option<i32> {
     let output = Command::new(program())
         .args(["pub", "-h", "localhost", "-p", &port.to_string()])
         .args(["-t", "a", "-m", "x", "-q", "1"])
-        .args(words.iter().map(|word| word.replace("{lab}", &lab.path(""))))
+        .args(
+            words
+                .iter()
+                .map(|word| word.replace("{lab}", &lab.path(""))),
+        )
         .output();
     output.expect("it is our own program").status.code()
 }
@@ -176,7 +198,10 @@ fn august_2021_a_tls_option_before_any_listener() {
             assert!(answer.first() != Some(&0x20), "let in: {answer:02x?}");
         }
         let code = publishes(&lab, broker.address().port(), &["--cafile", "{lab}ca.crt"]);
-        assert!(code.is_some_and(|code| code != 0 && code != 101), "{code:?}");
+        assert!(
+            code.is_some_and(|code| code != 0 && code != 101),
+            "{code:?}"
+        );
         assert_eq!(broker.count_log("Sending PUBACK"), 0);
     }
 }
@@ -195,12 +220,25 @@ fn march_2021_a_tool_with_an_empty_authority_file_never_connects() {
     for file in ["empty.crt", "damaged.crt", "foreign.crt", "missing.crt"] {
         for _ in 0..2 {
             let code = publishes(&lab, port, &["--cafile", &format!("{{lab}}{file}")]);
-            assert!(code.is_some_and(|code| code != 0 && code != 101), "{file}: {code:?}");
+            assert!(
+                code.is_some_and(|code| code != 0 && code != 101),
+                "{file}: {code:?}"
+            );
         }
     }
     // Whoever tries again and again within one run is held to the same.
     let output = Command::new(program())
-        .args(["sub", "-h", "localhost", "-p", &port.to_string(), "-t", "a", "-W", "2"])
+        .args([
+            "sub",
+            "-h",
+            "localhost",
+            "-p",
+            &port.to_string(),
+            "-t",
+            "a",
+            "-W",
+            "2",
+        ])
         .args(["--cafile", &lab.path("foreign.crt")])
         .output()
         .expect("it is our own program");
@@ -209,8 +247,8 @@ fn march_2021_a_tool_with_an_empty_authority_file_never_connects() {
     assert_eq!(broker.count_log("Sending CONNACK"), 1);
 }
 
-/// A reload for which nothing can be opened, with passwords, rules and TLS: who came before stays, nobody else comes in, and
-/// each file that is back is read again.
+/// A reload for which nothing can be opened, with passwords, rules and TLS: who came before stays, nobody else comes
+/// in, and each file that is back is read again.
 #[test]
 fn cve_2017_7652_out_of_descriptors_with_every_kind_of_file() {
     let lab = Lab::new();
@@ -292,8 +330,8 @@ fn every_listener_applies_its_own_rules() {
     }
 }
 
-/// A file of rules or passwords that is a link, as Kubernetes has them, is read where it leads to, also when it is turned to
-/// another one.
+/// A file of rules or passwords that is a link, as Kubernetes has them, is read where it leads to, also when it is
+/// turned to another one.
 #[test]
 fn files_behind_links_are_read_again_where_they_lead() {
     let broker = start(&[]);
@@ -328,14 +366,75 @@ fn files_behind_links_are_read_again_where_they_lead() {
     foo.fence();
 }
 
-/// A port that a client was told is that of somebody else later: nothing here listens where it was not asked to.
+/// Files that are empty all at once at a reload let nobody in and allow nothing, and so does a directory of settings
+/// that is gone: what stood there before goes on.
 #[test]
-fn without_a_listener_only_this_machine_is_served() {
-    let own = "port {port}\nlog_type all\n";
-    let broker = Broker::start_as("exec \"$1\" -c {dir}/own", &[], &[("own", own)]);
-    // Whoever is asked to serve a port serves it; without `allow_anonymous`, nobody comes in without a name.
-    let mut client = broker.open(Version::V5);
-    client.send(connect("client"));
-    assert_eq!(client.expect_connack().reason, 0x87);
-    assert!(TcpListener::bind(broker.address()).is_err());
+fn cve_2018_12550_files_that_are_empty_at_a_reload() {
+    let broker = start(&[]);
+    let mut foo = broker.connect_with(Version::V5, user("foo", "foo"));
+    let mut baz = broker.connect_with(Version::V5, user("baz", "baz"));
+    foo.subscribe("#", 0);
+    broker.write("acl", "");
+    broker.reload();
+    baz.send(publish("Topic", "x").qos(1).packet_id(1));
+    baz.expect(puback(1).reason(0x87));
+    foo.fence();
+    broker.write("passwords", "");
+    broker.reload();
+    for mut client in [foo, baz] {
+        client.expect(disconnect().reason(0x98));
+        client.expect_closed();
+    }
+    for packet in [user("client", "foo"), user("client", ""), user("", "baz")] {
+        let mut client = broker.open(Version::V5);
+        client.send(packet);
+        assert_eq!(client.expect_connack().reason, 0x87);
+    }
+}
+
+/// Settings in a directory that is gone, or of which one file cannot be read, are in force until they can be read
+/// again.
+#[test]
+fn cve_2017_7652_a_directory_of_settings_that_is_gone() {
+    let more = "allow_anonymous false\npassword_file {dir}/passwords\nacl_file {dir}/acl\n";
+    let files = [
+        ("passwords", PASSWORDS),
+        ("acl", RULES),
+        ("more.conf", more),
+    ];
+    let shell = "mkdir {dir}/more; mv {dir}/more.conf {dir}/more/; exec \"$@\"";
+    let lines = [
+        "listener {port} 127.0.0.1",
+        "log_type all",
+        "include_dir {dir}/more",
+    ];
+    // The harness would let anonymous clients in where no line says otherwise.
+    let own = lines.join("\n");
+    let shell = shell.replace("\"$@\"", "\"$1\" -c {dir}/own");
+    let files = [&files[..], &[("own", &*own)]].concat();
+    let broker = Broker::start_as(&shell, &[], &files);
+    let mut foo = broker.connect_with(Version::V5, user("foo", "foo"));
+    let (more, aside) = (broker.dir().join("more"), broker.dir().join("aside"));
+    let mut expect_as_before = || {
+        foo.send(publish("Topic", "x").qos(1).packet_id(1));
+        foo.expect(puback(1).reason(0x87));
+        let mut client = broker.open(Version::V5);
+        client.send(connect("client"));
+        assert_eq!(client.expect_connack().reason, 0x87);
+    };
+    expect_as_before();
+    fs::rename(&more, &aside).expect("the directory is ours");
+    broker.reload_refused();
+    expect_as_before();
+    fs::write(&more, "").expect("the directory is ours");
+    broker.reload_refused();
+    expect_as_before();
+    fs::remove_file(&more).expect("it is ours");
+    fs::rename(&aside, &more).expect("the directory is ours");
+    fs::create_dir(more.join("zzz.conf")).expect("the directory is ours");
+    broker.reload_refused();
+    expect_as_before();
+    fs::remove_dir(more.join("zzz.conf")).expect("it is ours");
+    broker.reload();
+    expect_as_before();
 }

@@ -1,5 +1,5 @@
-//! What once went wrong with what a broker keeps: files that everybody could read, messages that were freed while they were
-//! written, and rights that a restart gave back.
+//! What once went wrong with what a broker keeps: files that everybody could read, messages that were freed while
+//! they were written, and rights that a restart gave back.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -97,7 +97,9 @@ fn mosquitto_3702_messages_that_go_while_they_are_stored() {
             }
             _ => {
                 let again = connect("victim").persistent();
-                broker.connect_with(Version::V5, again).send(unsubscribe(9, &["a/#"]));
+                broker
+                    .connect_with(Version::V5, again)
+                    .send(unsubscribe(9, &["a/#"]));
             }
         }
         while let Ok(Some(_)) = publisher.poll(std::time::Duration::from_millis(5)) {}
@@ -108,7 +110,10 @@ fn mosquitto_3702_messages_that_go_while_they_are_stored() {
     broker.stop_by(Signal::KILL);
     let broker = Broker::start_in(&dir, &DURABLE, &[]);
     let log = broker.log_text();
-    assert!(!log.contains("damaged") && !log.contains("do not fit"), "{log}");
+    assert!(
+        !log.contains("damaged") && !log.contains("do not fit"),
+        "{log}"
+    );
     let mut keeper = broker.connect_with(Version::V5, connect("keeper").persistent());
     assert!(keeper.connack.session_present);
     while keeper.receive_any().topic != "a/last" {}
@@ -123,8 +128,8 @@ fn mosquitto_3702_messages_that_go_while_they_are_stored() {
     fs::remove_dir_all(dir).expect("it is ours");
 }
 
-/// Rights that are taken away while there is no broker are gone when there is one again: for what waits, what is under way,
-/// what is to be released, what is retained, wills and subscriptions.
+/// Rights that are taken away while there is no broker are gone when there is one again: for what waits, what is
+/// under way, what is to be released, what is retained, wills and subscriptions.
 #[test]
 fn cve_2021_34434_rights_that_go_between_two_lives() {
     const BEFORE: &str = concat!(
@@ -162,7 +167,12 @@ fn cve_2021_34434_rights_that_go_between_two_lives() {
         let mut bar = broker.connect_with(Version::V5, persistent("bar").will(will));
         bar.publish(&publish("retained", "bar's").qos(1).packet_id(1).retain());
         cut(bar);
-        publisher.publish(&publish("retained/by/baz", "baz's").qos(1).packet_id(5).retain());
+        publisher.publish(
+            &publish("retained/by/baz", "baz's")
+                .qos(1)
+                .packet_id(5)
+                .retain(),
+        );
         broker.stop_by(by);
 
         let broker = start_ruled(&dir, AFTER, PASSWORDS);
@@ -172,7 +182,11 @@ fn cve_2021_34434_rights_that_go_between_two_lives() {
             let message = foo.receive_any();
             assert_eq!((&*message.topic, &*message.payload), ("Kept", payload));
         }
-        while foo.poll(std::time::Duration::from_millis(50)).expect("it is open").is_some() {}
+        while foo
+            .poll(std::time::Duration::from_millis(50))
+            .expect("it is open")
+            .is_some()
+        {}
         foo.send(pubrel(9));
         foo.expect(pubcomp(9));
         foo.fence();
@@ -190,11 +204,12 @@ fn cve_2021_34434_rights_that_go_between_two_lives() {
     }
 }
 
-/// A session that was stored is its owner's after a restart, too: nobody else resumes it, and nobody else's clean start ends
-/// it.
+/// A session that was stored is its owner's after a restart, too: nobody else resumes it, and nobody else's clean
+/// start ends it.
 #[test]
 fn mosquitto_3551_a_stored_session_is_its_owners() {
-    const ALL: &str = "topic readwrite #\nuser foo\ntopic readwrite #\nuser bar\ntopic readwrite #\n";
+    const ALL: &str =
+        "topic readwrite #\nuser foo\ntopic readwrite #\nuser bar\ntopic readwrite #\n";
     for by in [Signal::TERM, Signal::KILL] {
         let dir = new_dir();
         let broker = start_ruled(&dir, ALL, PASSWORDS);
