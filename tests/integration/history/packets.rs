@@ -160,7 +160,7 @@ fn cve_2024_8376_normal_and_shared_subscriptions_in_any_order() {
     let mut publisher = broker.connect_v5("publisher");
     // All ways to subscribe to some of them, and to unsubscribe from one.
     for chosen in 0_usize..16 {
-        for gone in 0..FILTERS.len() {
+        for (gone, filter_gone) in FILTERS.into_iter().enumerate() {
             let has = |number: usize| chosen >> number & 1 == 1;
             let mut client = broker.connect_v5("client");
             for (number, filter) in FILTERS.iter().enumerate() {
@@ -170,7 +170,7 @@ fn cve_2024_8376_normal_and_shared_subscriptions_in_any_order() {
             }
             let expected = if has(gone) { EXISTED } else { NO_SUBSCRIPTION };
             for code in [expected, NO_SUBSCRIPTION] {
-                client.send(unsubscribe(2, &[FILTERS[gone]]));
+                client.send(unsubscribe(2, &[filter_gone]));
                 client.expect(unsuback(2, &[code]));
             }
             let left = (0..FILTERS.len())
