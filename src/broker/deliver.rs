@@ -514,7 +514,8 @@ pub fn enqueue(
     session.queue.push(delivery, row);
 }
 
-fn queue_accepts(session: &Session, delivery: &Delivery, config: &Config) -> bool {
+/// Whether the queue has room for `delivery`.
+pub fn queue_accepts(session: &Session, delivery: &Delivery, config: &Config) -> bool {
     let bytes = session.queue.payload_bytes() + delivery.message.payload().len();
     config
         .max_queued_messages
@@ -635,7 +636,8 @@ pub fn send_held(
         return;
     };
     link.window_used -= 1; // until it is sent
-    if !send_copy_of(&delivery, Some(packet_id), session, link, output, now) {
+    let may_read = may_still_read(session, &delivery, output);
+    if !may_read || !send_copy_of(&delivery, Some(packet_id), session, link, output, now) {
         session.inflight.finish(packet_id);
     }
 }
@@ -648,7 +650,16 @@ pub fn send_copy(
     output: &mut Output,
     now: Time,
 ) {
-    send_copy_of(delivery, None, session, link, output, now);
+    if may_still_read(session, delivery, output) {
+        send_copy_of(delivery, None, session, link, output, now);
+    }
+}
+
+/// Whether the client may have what waited for a commit. Its rights may have changed meanwhile; then it is counted as dropped.
+fn may_still_read(session: &Session, delivery: &Delivery, output: &mut Output) -> bool {
+    let may_read = session.may_read(delivery.message.topic());
+    output.statistics.publish_dropped += u64::from(!may_read);
+    may_read
 }
 
 fn send_copy_of(

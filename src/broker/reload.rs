@@ -16,6 +16,7 @@ use crate::auth::Auth;
 use crate::buffer::ConnectionKey;
 use crate::config::Config;
 use crate::config::log_target::NOTICE;
+use crate::mqtt::topic;
 
 impl Broker {
     /// Puts `config` and `auth` in force. The listeners of `config` are those that are open, in the order that they have
@@ -99,7 +100,12 @@ impl Broker {
             .subscriptions
             .iter()
             .copied()
-            .filter(|&place| !principal.may_subscribe(&self.subscriptions.filter_of(place)))
+            .filter(|&place| {
+                let filter = self.subscriptions.filter_of(place);
+                // As in SUBSCRIBE, rules are about what stands behind a share name.
+                let bare = topic::shared(&filter).map_or(filter.as_str(), |it| it.filter);
+                !principal.may_subscribe(bare)
+            })
             .collect();
         for place in forbidden {
             self.clients[key].session.subscriptions.remove(&place);

@@ -10,7 +10,9 @@
 
 use super::Broker;
 use super::client::{Client, ClientKey};
-use super::deliver::{Output, accepts_now, effective_qos, enqueue, identifiers_of, send_delivery};
+use super::deliver::{
+    Output, accepts_now, effective_qos, enqueue, identifiers_of, queue_accepts, send_delivery,
+};
 use super::inflight::Delivery;
 use super::message::Message;
 use super::retain::RetainedMessage;
@@ -18,9 +20,9 @@ use super::retained::Retained;
 use super::subscriptions::{Subscription, SubscriptionKey, Subscriptions};
 use super::timers::Time;
 use crate::config::Config;
-use crate::mqtt::QoS;
+use crate::mqtt::{QoS, topic};
 use hashbrown::HashSet;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 /// How many bytes of replayed messages an outbox may hold at a time.
@@ -36,7 +38,7 @@ pub struct Replay {
     /// Subscriptions whose retained messages were not looked up yet, in the order of subscribing.
     requests: VecDeque<SubscriptionKey>,
     /// Those of them that still want it.
-    requested: BTreeSet<SubscriptionKey>,
+    requested: BTreeMap<SubscriptionKey, Request>,
     /// What the last look-up found and was not sent yet, the next one last.
     found: Vec<Rc<Message>>,
     /// What that look-up was for.
@@ -49,10 +51,28 @@ pub struct Replay {
     waits_for_turn: bool,
 }
 
+/// A subscription whose retained messages were not looked up yet.
+#[derive(Debug)]
+struct Request {
+    filter: String,
+    subscription: Subscription,
+    /// What went before its turn.
+    early: Vec<Rc<Message>>,
+}
+
+/// With more requests than this in line, a new message is not held against each of them: it may overtake what they will
+/// find. Who asks for so much at once should not make everybody else's messages slow.
+const REQUESTS_CAUGHT_UP_MAX: usize = 256;
+
 impl Replay {
     /// Asks for the retained messages of a subscription.
-    pub fn request(&mut self, place: SubscriptionKey) {
-        if self.requested.insert(place) {
+    pub fn request(&mut self, place: SubscriptionKey, filter: String, subscription: Subscription) {
+        let request = Request {
+            filter,
+            subscription,
+            early: Vec::new(),
+        };
+        if self.requested.insert(place, request).is_none() {
             self.requests.push_back(place);
         }
     }
@@ -75,13 +95,28 @@ impl Replay {
         Some((self.found.last()?, subscription))
     }
 
-    /// Takes `message` out of its turn. `false` means that it does not wait here.
-    fn take_early(&mut self, message: &Rc<Message>) -> bool {
-        let found = &self.found;
-        let waiting = self
-            .waiting
-            .get_or_insert_with(|| found.iter().map(Rc::as_ptr).collect());
-        waiting.remove(&Rc::as_ptr(message))
+    /// Sends `message`, which is retained, out of its turn, for each subscription for which it waits here or will be found.
+    /// `send` tells whether it could; what could not keeps its turn.
+    fn send_early(&mut self, message: &Rc<Message>, mut send: impl FnMut(&Subscription) -> bool) {
+        if let Some((_, subscription)) = &self.subscription {
+            let found = &self.found;
+            let waiting = self
+                .waiting
+                .get_or_insert_with(|| found.iter().map(Rc::as_ptr).collect());
+            if waiting.contains(&Rc::as_ptr(message)) && send(subscription) {
+                waiting.remove(&Rc::as_ptr(message));
+            }
+        }
+        if self.requested.len() <= REQUESTS_CAUGHT_UP_MAX {
+            for request in self.requested.values_mut() {
+                if !request.early.iter().any(|it| Rc::ptr_eq(it, message))
+                    && topic::matches(&request.filter, message.topic())
+                    && send(&request.subscription)
+                {
+                    request.early.push(Rc::clone(message));
+                }
+            }
+        }
     }
 
     /// Whether `message`, the next one, was not sent before its turn.
@@ -111,19 +146,26 @@ impl Replay {
         let Some(place) = self.requests.pop_front() else {
             return 0;
         };
-        if !self.requested.remove(&place) {
+        let Some(request) = self.requested.remove(&place) else {
             return 0;
-        }
+        };
         let Some(&subscription) = subscriptions.get(place, key.0) else {
             return 0;
         };
         self.subscription = Some((place, subscription));
         self.waiting = None;
-        let filter = subscriptions.filter_of(place);
-        let cost = retained.for_each_match(&filter, |retained| {
+        let cost = retained.for_each_match(&request.filter, |retained| {
             self.found.push(Rc::clone(&retained.message));
         });
         self.found.reverse();
+        if !request.early.is_empty() {
+            let mut waiting: HashSet<_, _> = self.found.iter().map(Rc::as_ptr).collect();
+            request
+                .early
+                .iter()
+                .for_each(|it| _ = waiting.remove(&Rc::as_ptr(it)));
+            self.waiting = Some(waiting);
+        }
         cost
     }
 }
@@ -139,24 +181,32 @@ pub fn catch_up(
     now: Time,
 ) {
     let Client { session, link } = client;
-    let Some(replay) = &mut session.replay else {
+    let Some(retained) = retained.get(topic) else {
         return;
     };
-    let (Some(retained), Some((_, subscription))) = (retained.get(topic), replay.subscription)
-    else {
-        return;
-    };
-    if !replay.take_early(&retained.message) {
+    if config.check_retain_source && !retained.source_may_write() {
         return;
     }
-    let delivery = Replay::delivery(&retained.message, &subscription, config);
-    match link {
-        Some(link) if accepts_now(session, link, &delivery, config) => {
-            send_delivery(session, link, delivery, None, output, now);
+    let Some(mut replay) = session.replay.take() else {
+        return;
+    };
+    let message = &retained.message;
+    replay.send_early(message, |subscription| {
+        let delivery = Replay::delivery(message, subscription, config);
+        match link {
+            Some(link) if accepts_now(session, link, &delivery, config) => {
+                send_delivery(session, link, delivery, None, output, now);
+                true
+            }
+            // Without a connection there is nothing to be overtaken at QoS 0.
+            _ if delivery.qos > QoS::AtMostOnce && queue_accepts(session, &delivery, config) => {
+                enqueue(session, delivery, output, config, now);
+                true
+            }
+            _ => false,
         }
-        _ if delivery.qos > QoS::AtMostOnce => enqueue(session, delivery, output, config, now),
-        _ => {}
-    }
+    });
+    session.replay = Some(replay);
 }
 
 impl Broker {

@@ -126,7 +126,9 @@ impl Broker {
         };
         // A shared subscription gets no retained messages at its beginning (4.8.2).
         if wants_retained && shared.group.is_none() && !self.retained.is_empty() {
-            session.replay.get_or_insert_default().request(place);
+            let filter = self.subscriptions.filter_of(place);
+            let replay = session.replay.get_or_insert_default();
+            replay.request(place, filter, subscription);
         }
         Ok(true)
     }

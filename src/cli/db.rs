@@ -2,7 +2,8 @@
 //!
 //! It knows arguments and what is printed; what stands in a database is [`crate::persistence::look`]'s to read.
 //! 1. A database is never changed, and can be looked at while a broker runs.
-//! 2. What clients chose, such as topics, is printed without control characters: a terminal obeys none of it.
+//! 2. What clients chose, such as topics, is printed without characters that a terminal obeys or that change how text is
+//!    laid out; a backslash is doubled, so that the lists can be read back.
 
 use super::tool::print;
 use super::{EXIT_FAILED, EXIT_USAGE};
@@ -13,7 +14,8 @@ use crate::persistence::look::{Look, look};
 use getopts::{Matches, Options};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
-use std::fmt::{self, Write};
+use std::fmt;
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -76,13 +78,21 @@ pub fn main(_called: &OsStr, arguments: &[OsString]) -> ExitCode {
         Ok(path) => path,
         Err(text) => return complain(&text, EXIT_USAGE),
     };
+    let chosen: Vec<&str> = ["sessions", "session", "retained", "check"]
+        .into_iter()
+        .filter(|it| matches.opt_present(it))
+        .collect();
+    if let [first, second, ..] = chosen[..] {
+        let text = format!("Error: --{first} and --{second} exclude each other.");
+        return complain(&text, EXIT_USAGE);
+    }
     let is_check = matches.opt_present("check");
     let look = match look(&path, is_check) {
         Ok(look) => look,
         Err(error) => return complain(&error.to_string(), EXIT_FAILED),
     };
     for fault in &look.faults {
-        eprintln!("Warning: damaged: {fault}.");
+        tell(&format!("Warning: damaged: {fault}."));
     }
     let view = View::new(&look.records);
     let shown = if is_check {
@@ -127,11 +137,16 @@ pub fn main(_called: &OsStr, arguments: &[OsString]) -> ExitCode {
 }
 
 fn complain(text: &str, code: u8) -> ExitCode {
-    eprintln!("{text}");
+    tell(text);
     if code == EXIT_USAGE {
-        eprintln!("'midge db --help' tells more.");
+        tell("'midge db --help' tells more.");
     }
     code.into()
+}
+
+/// A line for standard error. Where that cannot be written to, the exit code still tells.
+fn tell(line: &str) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 fn path(matches: &Matches) -> Result<PathBuf, String> {
@@ -144,6 +159,9 @@ fn path(matches: &Matches) -> Result<PathBuf, String> {
                 .persistence
                 .database())
         }
+        ([_, _], None) if matches.opt_present("retained") => {
+            Err("Error: a topic filter is given as --retained=FILTER.".to_owned())
+        }
         _ => Err("Error: a database is expected, or '-c' and a configuration file.".to_owned()),
     }
 }
@@ -153,10 +171,15 @@ struct Plain<'a>(&'a str);
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|char| match char.is_control() {
-            true => write!(f, "{}", char.escape_default()),
-            false => f.write_char(char),
-        })
+        // That of a whole string leaves combining characters alone, which belong to what stands before them.
+        let mut rest = self.0;
+        while let Some(quote) = rest.find(['\'', '"']) {
+            let (before, from_quote) = rest.split_at(quote);
+            let (quote, after) = from_quote.split_at(1);
+            write!(f, "{}{quote}", before.escape_debug())?;
+            rest = after;
+        }
+        write!(f, "{}", rest.escape_debug())
     }
 }
 
@@ -335,41 +358,55 @@ impl<'a> View<'a> {
         lines.concat()
     }
 
-    /// References that lead nowhere, a sentence each.
-    fn loose_ends(&self) -> Vec<String> {
+    /// What does not fit together, a sentence each: references that lead nowhere, and doubles of what there is once.
+    fn misfits(&self) -> Vec<String> {
         let records = self.records;
         let sessions: HashSet<u64> = records.sessions.iter().map(|it| it.id).collect();
         let mut faults = Vec::new();
-        let mut check = |what: &str, id: String, session: u64, message: Option<u64>| {
-            if !sessions.contains(&session) {
+        let mut check = |what: String, session: Option<u64>, message: Option<u64>| {
+            if let Some(session) = session.filter(|it| !sessions.contains(it)) {
                 faults.push(format!(
-                    "{what} {id} is of session {session}, which is not there"
+                    "{what} is of session {session}, which is not there"
                 ));
             }
             if let Some(message) = message.filter(|it| !self.messages.contains_key(it)) {
                 faults.push(format!(
-                    "{what} {id} is of message {message}, which is not there"
+                    "{what} is of message {message}, which is not there"
                 ));
             }
         };
+        for it in &records.sessions {
+            let what = format!("the will of client {}", Plain(&it.client_id));
+            check(what, None, it.will.as_ref().map(|will| will.message));
+        }
         for it in &records.subscriptions {
-            check(
-                "subscription",
-                Plain(&it.filter).to_string(),
-                it.session,
-                None,
-            );
+            let what = format!("subscription {}", Plain(&it.filter));
+            check(what, Some(it.session), None);
         }
         for it in &records.deliveries {
-            check("delivery", it.id.to_string(), it.session, it.message);
+            check(format!("delivery {}", it.id), Some(it.session), it.message);
         }
         for it in &records.received {
-            check(
-                "received message",
-                it.id.to_string(),
-                it.session,
-                Some(it.message),
-            );
+            let what = format!("received message {}", it.id);
+            check(what, Some(it.session), Some(it.message));
+        }
+        let mut client_ids = HashSet::new();
+        for it in &records.sessions {
+            if !client_ids.insert(&it.client_id) {
+                faults.push(format!(
+                    "client {} has more than one session",
+                    Plain(&it.client_id)
+                ));
+            }
+        }
+        let mut topics = HashSet::new();
+        for it in records.messages.iter().filter(|it| it.retained.is_some()) {
+            if !topics.insert(it.topic()) {
+                faults.push(format!(
+                    "topic {} has more than one retained message",
+                    Plain(&topic_of(it))
+                ));
+            }
         }
         faults
     }
@@ -380,11 +417,11 @@ fn topic_of(message: &MessageRecord) -> String {
 }
 
 fn check(look: &Look, view: &View<'_>) -> ExitCode {
-    let loose_ends = view.loose_ends();
-    for fault in &loose_ends {
-        println!("{fault}");
+    let misfits = view.misfits();
+    for fault in &misfits {
+        print(&format!("{fault}\n"));
     }
-    match look.faults.len() + loose_ends.len() {
+    match look.faults.len() + misfits.len() {
         0 => {
             print("Everything is sound.\n");
             ExitCode::SUCCESS

@@ -10,9 +10,13 @@ use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 use std::time::SystemTime;
+use tempfile::TempDir;
 
 /// How often to copy a database again that changes meanwhile.
 const COPIES_MAX: usize = 5;
+
+/// The name of the copy that is looked at.
+const COPY: &str = "copy";
 
 /// What a database holds.
 #[derive(Debug)]
@@ -33,11 +37,16 @@ pub fn look(path: &Path, thorough: bool) -> Result<Look, OpenError> {
         path: path.to_owned(),
         reason: system_reason(&error),
     };
-    let directory = tempfile::tempdir_in(directory_of(path))
-        .or_else(|_| tempfile::tempdir())
-        .map_err(other)?;
-    let copy = directory.path().join("copy");
-    let bytes = copy_at_rest(path, &copy).map_err(other)?;
+    // Whoever ends this in the middle leaves the copy behind, and that should not be among the files of a broker. Where
+    // there is no room elsewhere, it must.
+    let (directory, bytes) = match private_copy(tempfile::tempdir(), path) {
+        Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            private_copy(tempfile::tempdir_in(directory_of(path)), path)
+        }
+        result => result,
+    }
+    .map_err(other)?;
+    let copy = directory.path().join(COPY);
     let connection = open_to_look(&copy).map_err(|error| match error {
         OpenError::Foreign(_) => OpenError::Foreign(path.to_owned()),
         OpenError::Newer { version, .. } => OpenError::Newer {
@@ -73,24 +82,37 @@ pub fn look(path: &Path, thorough: bool) -> Result<Look, OpenError> {
     })
 }
 
+/// A directory that goes with its value, with a copy of the database; and how large that is.
+fn private_copy(directory: io::Result<TempDir>, path: &Path) -> io::Result<(TempDir, u64)> {
+    let directory = directory?;
+    let bytes = copy_at_rest(path, &directory.path().join(COPY))?;
+    Ok((directory, bytes))
+}
+
 /// Copies the database with its log as they were at one moment: neither changed while the other was copied. A broker only
 /// appends to the log, but for the moments in which it writes the log back.
 fn copy_at_rest(path: &Path, copy: &Path) -> io::Result<u64> {
     let log = with_ending(path, "-wal");
-    let mut tries = 0;
-    loop {
-        tries += 1;
+    let copy_of_log = with_ending(copy, "-wal");
+    for _ in 0..COPIES_MAX {
         let before = changed(path)?;
         let mut bytes = fs::copy(path, copy)?;
-        match fs::copy(&log, with_ending(copy, "-wal")) {
+        match fs::copy(&log, &copy_of_log) {
             Ok(of_log) => bytes += of_log,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // One of an earlier try is none of this database.
+                let _ = fs::remove_file(&copy_of_log);
+            }
             Err(error) => return Err(error),
         }
-        if changed(path)? == before || tries == COPIES_MAX {
+        if changed(path)? == before {
             return Ok(bytes);
         }
     }
+    let text = format!(
+        "it changed each of {COPIES_MAX} times that it was copied; try again when its broker has less to do"
+    );
+    Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
 }
 
 /// When the database itself was written to: what its log has is written back into it.

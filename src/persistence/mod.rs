@@ -16,8 +16,8 @@ pub mod restore;
 pub mod schema;
 
 use crate::broker::journal::Batch;
-use crate::config::{Persistence, Sync, log_target::NOTICE, system_reason};
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use crate::config::{Persistence, Sync, log_target::NOTICE};
+use rusqlite::{Connection, ErrorCode, TransactionBehavior, ffi};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
@@ -39,8 +39,8 @@ const LAST_TRIES: Duration = Duration::from_secs(10);
 pub enum Event {
     /// The batch is on disk.
     Committed,
-    /// Everything is on disk, in a database made anew.
-    Rebuilt,
+    /// Everything is on disk, in a database made anew; the one before is there now.
+    Rebuilt(PathBuf),
     /// It cannot be written now, for this reason.
     Failing(String),
     /// It cannot be written, since the database is damaged.
@@ -99,7 +99,7 @@ impl Store {
             outbox,
             wake,
             gives_up: None,
-            is_put_aside: false,
+            replaced: None,
             path: path.to_owned(),
             sync: settings.sync,
         };
@@ -135,6 +135,11 @@ impl Store {
     /// Whether the database is damaged, and a snapshot is wanted for a new one.
     pub fn wants_snapshot(&self) -> bool {
         self.is_damaged && !self.is_busy
+    }
+
+    /// Whether the database is damaged, and was not made anew yet.
+    pub fn is_damaged(&self) -> bool {
+        self.is_damaged
     }
 
     /// Sends `batch` on its way; there is none on it.
@@ -206,9 +211,13 @@ impl Store {
                 }
                 Some(Committed::Batch)
             }
-            Event::Rebuilt => {
+            Event::Rebuilt(aside) => {
                 (self.is_busy, self.is_damaged, self.is_failing) = (false, false, false);
-                log::info!(target: NOTICE, "{path} was made anew: everything is stored in it.");
+                let aside = aside.display();
+                log::info!(
+                    target: NOTICE,
+                    "{path} was made anew: everything is stored in it. The damaged file is {aside} now."
+                );
                 Some(Committed::Everything)
             }
             Event::Failing(reason) => {
@@ -248,8 +257,8 @@ struct Writer<W> {
     inbox: Receiver<Order>,
     outbox: Sender<Event>,
     wake: W,
-    /// Whether the damaged database is out of the way.
-    is_put_aside: bool,
+    /// Where the damaged database is, once another has its place.
+    replaced: Option<PathBuf>,
     /// When it is over with trying.
     gives_up: Option<Instant>,
 }
@@ -298,8 +307,15 @@ impl<W: Fn()> Writer<W> {
 
     fn commit(&mut self, batch: &Batch) -> Tried {
         let (event, tried) = match write(&mut self.connection, batch) {
+            // SQLite writes on to files without a name.
+            Ok(()) if let Some(name) = open::missing(&self.path) => {
+                let reason = format!("somebody removed {}", name.display());
+                (Event::Damaged(reason), Tried::Never)
+            }
             Ok(()) => (Event::Committed, Tried::Done),
-            Err(error) if is_damage(&error) => (Event::Damaged(error.to_string()), Tried::Never),
+            Err(error) if is_damage(&error) || is_another(&error) => {
+                (Event::Damaged(error.to_string()), Tried::Never)
+            }
             Err(error) => (Event::Failing(reason(&error)), Tried::Again),
         };
         self.tell(event);
@@ -308,27 +324,23 @@ impl<W: Fn()> Writer<W> {
 
     fn rebuild(&mut self, snapshot: &Batch) -> Tried {
         let (event, tried) = match self.make_anew(snapshot) {
-            Ok(()) => (Event::Rebuilt, Tried::Done),
+            Ok(aside) => (Event::Rebuilt(aside), Tried::Done),
             Err(reason) => (Event::Failing(reason), Tried::Again),
         };
         self.tell(event);
         tried
     }
 
-    fn make_anew(&mut self, snapshot: &Batch) -> Result<(), String> {
-        let nothing = Connection::open_in_memory().map_err(|error| error.to_string())?;
-        open::close_as_it_is(std::mem::replace(&mut self.connection, nothing));
-        let away = match self.is_put_aside {
-            // What is there is what an attempt left that failed.
-            true => open::remove(&self.path),
-            false => open::put_aside(&self.path).map(drop),
-        };
-        away.map_err(|error| system_reason(&error))?;
-        self.is_put_aside = true;
-        let mut opened = open(&self.path, self.sync).map_err(|error| error.to_string())?;
-        create(&mut opened.connection, snapshot).map_err(|error| reason(&error))?;
-        (self.connection, self.is_put_aside) = (opened.connection, false);
-        Ok(())
+    fn make_anew(&mut self, snapshot: &Batch) -> Result<PathBuf, String> {
+        if self.replaced.is_none() {
+            let nothing = Connection::open_in_memory().map_err(|error| error.to_string())?;
+            open::close_as_it_is(std::mem::replace(&mut self.connection, nothing));
+            let aside = open::replace(&self.path, self.sync, snapshot);
+            self.replaced = Some(aside.map_err(|error| error.reason())?);
+        }
+        let opened = open(&self.path, self.sync).map_err(|error| error.reason())?;
+        self.connection = opened.connection;
+        Ok(self.replaced.take().unwrap_or_default())
     }
 
     fn tell(&self, event: Event) {
@@ -375,14 +387,33 @@ pub fn reason(error: &rusqlite::Error) -> String {
 pub fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::InvalidColumnType(..)
+        | rusqlite::Error::InvalidColumnIndex(..)
         | rusqlite::Error::IntegralValueOutOfRange(..)
         | rusqlite::Error::FromSqlConversionFailure(..)
         | rusqlite::Error::Utf8Error(..) => true,
-        error => matches!(
-            error.sqlite_error_code(),
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
-        ),
+        error => error.sqlite_error().is_some_and(|error| {
+            matches!(
+                error.code,
+                ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase
+            ) || UNREADABLE.contains(&error.extended_code)
+        }),
     }
+}
+
+/// What SQLite says of places that a disk cannot read any more.
+const UNREADABLE: [i32; 3] = [
+    ffi::SQLITE_IOERR_READ,
+    ffi::SQLITE_IOERR_SHORT_READ,
+    ffi::SQLITE_IOERR_CORRUPTFS,
+];
+
+/// Whether `error` says that the database is not the one that was made: a table or a column is not there, or a row is that
+/// cannot be. To try again is no use then.
+pub fn is_another(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(ErrorCode::Unknown | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch)
+    )
 }
 
 fn synchronous(sync: Sync) -> &'static str {

@@ -4,9 +4,9 @@
 //! 2. A damaged database is put aside under another name, never changed or removed; what can be read of it goes into a new
 //!    one, and the log says what could not.
 
-use super::open::{OpenError, Opened, open, put_aside, with_ending};
+use super::open::{LOG, OpenError, Opened, open, private, remove, replace, with_ending};
 use super::schema::{self, FromRow};
-use super::{create, is_damage, reason};
+use super::{is_another, is_damage, reason};
 use crate::broker::journal::{
     Batch, DeliveryRecord, MessageRecord, ReceivedRecord, SessionRecord, SubscriptionRecord,
 };
@@ -14,7 +14,11 @@ use crate::broker::{Broker, Clocks, Counts};
 use crate::config::log_target::{INFORMATION, NOTICE};
 use crate::config::{Sync, system_reason};
 use rusqlite::{Connection, Statement};
-use std::fs;
+use std::cmp::Ordering;
+use std::collections::HashSet;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -32,7 +36,7 @@ pub enum RestoreError {
 
 impl From<rusqlite::Error> for RestoreError {
     fn from(error: rusqlite::Error) -> RestoreError {
-        match is_damage(&error) {
+        match is_damage(&error) || is_another(&error) {
             true => RestoreError::Damaged(error.to_string()),
             false => RestoreError::Unreadable(error),
         }
@@ -72,14 +76,32 @@ pub fn restore(
     Ok(restoring.finish())
 }
 
-/// The largest identifier that a row ever had, as far as that can still be told.
-fn last_id(connection: &Connection) -> rusqlite::Result<u64> {
+/// The largest identifier that a row ever had, as far as that can still be told: also from what refers to a row that is lost,
+/// so that nothing new comes into its place.
+pub(super) fn last_id(connection: &Connection) -> Result<u64, RestoreError> {
     let mut last = 0;
-    for table in ["message", "session", "delivery", "received"] {
-        let sql = format!("SELECT coalesce(max(id), 0) FROM {table}");
+    for (table, column) in [
+        ("message", "id"),
+        ("session", "id"),
+        ("session", "will_message"),
+        ("subscription", "session"),
+        ("delivery", "id"),
+        ("delivery", "session"),
+        ("delivery", "message"),
+        ("received", "id"),
+        ("received", "session"),
+        ("received", "message"),
+    ] {
+        let sql = format!("SELECT coalesce(max({column}), 0) FROM {table}");
         last = last.max(connection.query_row(&sql, [], |row| row.get(0))?);
     }
-    Ok(last)
+    match last <= schema::ID_MAX {
+        true => Ok(last),
+        false => Err(RestoreError::Damaged(format!(
+            "it has a row {last}, where {} is the last there can be",
+            schema::ID_MAX
+        ))),
+    }
 }
 
 fn each_row<T: FromRow>(
@@ -88,11 +110,19 @@ fn each_row<T: FromRow>(
 ) -> Result<(), RestoreError> {
     let mut statement = connection.prepare(&format!("SELECT * FROM {}", T::TABLE))?;
     let mut rows = statement.query([])?;
+    let mut last = None;
     while let Some(row) = rows.next()? {
         let Some(record) = T::from_row(row)? else {
             let what = format!("a row of table {} is not what was written", T::TABLE);
             return Err(RestoreError::Damaged(what));
         };
+        // Where pages refer to each other in circles, rows come again.
+        let id: u64 = row.get(0)?;
+        if last.is_some_and(|last| id < last || (id == last && T::IS_NUMBERED)) {
+            let what = format!("the rows of table {} are not in their order", T::TABLE);
+            return Err(RestoreError::Damaged(what));
+        }
+        last = Some(id);
         take(record);
     }
     Ok(())
@@ -146,36 +176,41 @@ pub struct Salvaged {
 
 /// Puts the damaged database at `path` aside and makes a new one of what can be read of it.
 /// # Errors
-/// Where the files cannot be renamed, or the new database cannot be made.
+/// Where there is no room for it, or files cannot be renamed; the damaged database is where it was then.
 pub fn salvage(path: &Path, sync: Sync) -> Result<Salvaged, OpenError> {
-    let other = |reason| OpenError::Other {
-        path: path.to_owned(),
-        reason,
-    };
-    let aside = put_aside(path).map_err(|error| other(system_reason(&error)))?;
-    // From a copy: SQLite may write to what it opens, and the damaged file is to stay as it was found.
-    let copy = tempfile::tempdir_in(
-        path.parent()
-            .filter(|it| !it.as_os_str().is_empty())
-            .unwrap_or(Path::new(".")),
-    )
-    .map_err(|error| other(system_reason(&error)))?;
-    let copied = copy.path().join("copy");
-    for ending in ["", "-wal"] {
-        let from = with_ending(&aside, ending);
-        if from.exists() {
-            fs::copy(&from, with_ending(&copied, ending))
-                .map_err(|error| other(system_reason(&error)))?;
-        }
-    }
     let mut tally = Tally::default();
-    let batch = match Connection::open(&copied) {
-        Ok(connection) => read_what_can_be(&connection, &mut tally),
+    // From a copy: SQLite may write to what it opens, and the damaged file is to stay as it was found.
+    let copy = with_ending(path, "-copy");
+    let batch = copy_of(path, &copy, &mut tally).map(|()| match Connection::open(&copy) {
+        Ok(connection) => {
+            // Otherwise it shares memory in one more file. Where this fails, nothing can be read either.
+            let _ = connection.execute_batch("PRAGMA locking_mode = EXCLUSIVE");
+            read_what_can_be(&connection, &mut tally)
+        }
         Err(_) => Batch::default(),
-    };
-    let mut opened = open(path, sync)?;
-    create(&mut opened.connection, &batch).map_err(|error| other(reason(&error)))?;
-    opened.is_new = false;
+    });
+    let is_removed = remove(&copy);
+    let mut batch = batch
+        .and_then(|batch| is_removed.map(|()| batch))
+        .map_err(|error| OpenError::Other {
+            path: path.to_owned(),
+            reason: format!(
+                "it is damaged, and what can be read cannot be saved: {}",
+                system_reason(&error)
+            ),
+        })?;
+    let sessions: HashSet<u64> = batch.sessions.iter().map(|it| it.id).collect();
+    let before = batch.subscriptions.len();
+    batch
+        .subscriptions
+        .retain(|it| sessions.contains(&it.session));
+    let without = before - batch.subscriptions.len();
+    if without > 0 {
+        let line = format!("{without} subscriptions of sessions that could not be read");
+        tally.losses.push(line);
+    }
+    let aside = replace(path, sync, &batch)?;
+    let opened = open(path, sync)?;
     log::info!(
         target: NOTICE,
         "Saved from it: {} sessions, {} subscriptions, {} messages and {} deliveries. The damaged file is {} now.",
@@ -189,6 +224,47 @@ pub fn salvage(path: &Path, sync: Sync) -> Result<Salvaged, OpenError> {
         log::warn!("Warning: Lost with it: {line}.");
     }
     Ok(Salvaged { opened, aside })
+}
+
+/// Copies the database with its log, as far as it can be read.
+fn copy_of(path: &Path, copy: &Path, tally: &mut Tally) -> io::Result<()> {
+    remove(copy)?;
+    for ending in ["", LOG] {
+        match File::open(with_ending(path, ending)) {
+            Ok(from) => {
+                let to = private().create(true).open(with_ending(copy, ending))?;
+                let unreadable = copy_blocks(&from, from.metadata()?.len(), &to)?;
+                if unreadable > 0 {
+                    let name = with_ending(path, ending);
+                    let name = name.display();
+                    let line = format!("{unreadable} bytes of {name} that the disk cannot read");
+                    tally.losses.push(line);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// What disks read and lose at once.
+const BLOCK_BYTES: usize = 4096;
+
+/// Copies block by block, with zeros in the place of what cannot be read: how many bytes that is.
+fn copy_blocks(from: &impl FileExt, length: u64, to: &File) -> io::Result<u64> {
+    let mut block = [0; BLOCK_BYTES];
+    let mut unreadable = 0;
+    for offset in (0..length).step_by(BLOCK_BYTES) {
+        let there = usize::try_from(length - offset).map_or(BLOCK_BYTES, |it| it.min(BLOCK_BYTES));
+        let block = &mut block[..there];
+        if from.read_exact_at(block, offset).is_err() {
+            block.fill(0);
+            unreadable += there as u64;
+        }
+        to.write_all_at(block, offset)?;
+    }
+    Ok(unreadable)
 }
 
 /// What could not be read.
@@ -241,6 +317,11 @@ fn readable<T: FromRow + HasKey>(
             reason(&error)
         ));
     }
+    // Where pages refer to each other in circles, a row is found more than once.
+    let before = found.len();
+    found.sort_by(T::by_key);
+    found.dedup_by(|second, first| T::by_key(second, first).is_eq());
+    bad += (before - found.len()) as u64;
     if bad > 0 {
         tally.losses.push(format!(
             "{bad} rows of the table {table} that are not what was written"
@@ -251,14 +332,14 @@ fn readable<T: FromRow + HasKey>(
 
 /// What tells rows of a table apart.
 trait HasKey {
-    fn is_same_row(&self, other: &Self) -> bool;
+    fn by_key(&self, other: &Self) -> Ordering;
 }
 
 macro_rules! has_key {
     ($($record:ty: $($field:ident),+;)+) => {
         $(impl HasKey for $record {
-            fn is_same_row(&self, other: &Self) -> bool {
-                $(self.$field == other.$field)&&+
+            fn by_key(&self, other: &Self) -> Ordering {
+                Ordering::Equal$(.then_with(|| self.$field.cmp(&other.$field)))+
             }
         })+
     };
@@ -281,7 +362,9 @@ fn rows_until<T: FromRow + HasKey>(
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         match T::from_row(row) {
-            Ok(Some(record)) if stop.is_some_and(|stop| stop.is_same_row(&record)) => return Ok(()),
+            Ok(Some(record)) if stop.is_some_and(|stop| stop.by_key(&record).is_ge()) => {
+                return Ok(());
+            }
             Ok(Some(record)) => found.push(record),
             // One row is bad, and the next ones need not be.
             Ok(None) => *bad += 1,
@@ -290,4 +373,41 @@ fn rows_until<T: FromRow + HasKey>(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file with a block that cannot be read.
+    struct Worn(Vec<u8>);
+
+    impl FileExt for Worn {
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            if offset == BLOCK_BYTES as u64 {
+                return Err(io::ErrorKind::Other.into());
+            }
+            let there = &self.0[offset as usize..];
+            let length = there.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&there[..length]);
+            Ok(length)
+        }
+
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_copied_around() {
+        let copy = tempfile::tempfile().expect("a file");
+        let worn = Worn(vec![7; 3 * BLOCK_BYTES + 5]);
+        let unreadable = copy_blocks(&worn, worn.0.len() as u64, &copy).expect("copied");
+        assert_eq!(unreadable, BLOCK_BYTES as u64);
+        let mut expected = worn.0;
+        expected[BLOCK_BYTES..2 * BLOCK_BYTES].fill(0);
+        let mut found = vec![1; expected.len()];
+        copy.read_exact_at(&mut found, 0).expect("all of it");
+        assert!(found == expected);
+    }
 }

@@ -1,6 +1,7 @@
 //! The tables, and how a batch and its records become rows.
 //!
-//! 1. Every row has a checksum of what does not change in it: what a worn-out disk made of a row is found, not believed.
+//! 1. Every row has a checksum, of all but who published a message and whether it is retained: what a worn-out disk made of
+//!    a row is found, not believed.
 //! 2. A table's rows are appended in the order of their identifiers and found by them; there is no index to keep up, so that
 //!    few pages change with a message.
 //! 3. `session.client_id` names each session once. `delivery` is in the order of delivery in each session. A message is
@@ -11,11 +12,16 @@ use crate::broker::journal::{
     SubscriptionRecord, WillRecord,
 };
 use crate::mqtt::QoS;
+use crate::mqtt::primitive::VARIABLE_BYTE_INTEGER_MAX;
 use crc32fast::Hasher;
 use rusqlite::{Row, Statement, Transaction, params};
+use std::sync::LazyLock;
 
 /// The version of the tables.
 pub const VERSION: i64 = 1;
+
+/// The last identifier a row can have: after it there are numbers enough for every broker.
+pub const ID_MAX: u64 = 1 << 62;
 
 /// Marks a database as ours: "MIDG".
 pub const APPLICATION_ID: i64 = 0x4d49_4447;
@@ -124,7 +130,7 @@ fn sum_of_message(it: &MessageRecord) -> i64 {
         .sum()
 }
 
-/// What comes later, the Packet Identifier and that PUBREC came, is not in it.
+/// What changes is laid over the checksum of the rest, so that it can be changed there: [`SENDING`] and [`HANDING_OVER`].
 fn sum_of_delivery(it: &DeliveryRecord) -> i64 {
     let checksum = Checksum::of(b'd')
         .number(it.id)
@@ -132,9 +138,29 @@ fn sum_of_delivery(it: &DeliveryRecord) -> i64 {
         .number(it.qos as u64)
         .number(it.retain.into());
     let identifiers = it.identifiers.iter();
-    identifiers
+    let sum = identifiers
         .fold(checksum, |sum, &identifier| sum.number(identifier.into()))
-        .sum()
+        .sum();
+    let message = it.message.unwrap_or(0) & u64::from(u32::MAX);
+    sum ^ integer(message) ^ i64::from(it.packet_id) << 16
+}
+
+/// SQL that changes the Packet Identifier of a delivery.
+static SENDING: LazyLock<String> = LazyLock::new(|| {
+    let sum = xor(&xor("checksum", "packet_id << 16"), "?2 << 16");
+    format!("UPDATE delivery SET checksum = {sum}, packet_id = ?2 WHERE id = ?1")
+});
+
+/// The same, and PUBREC came.
+static HANDING_OVER: LazyLock<String> = LazyLock::new(|| {
+    let sum = xor(&xor("checksum", "packet_id << 16"), "?2 << 16");
+    let sum = xor(&sum, "coalesce(message, 0) & 4294967295");
+    format!("UPDATE delivery SET checksum = {sum}, packet_id = ?2, message = NULL WHERE id = ?1")
+});
+
+/// SQLite has AND and OR.
+fn xor(a: &str, b: &str) -> String {
+    format!("((({a}) | ({b})) - (({a}) & ({b})))")
 }
 
 fn sum_of_received(it: &ReceivedRecord) -> i64 {
@@ -192,7 +218,7 @@ pub fn write(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<(
         "DELETE FROM received WHERE id = ?",
         &removed.received,
     )?;
-    let prepare = |sql| transaction.prepare_cached(sql);
+    let prepare = |sql: &str| transaction.prepare_cached(sql);
     let mut unsubscribe = prepare("DELETE FROM subscription WHERE session = ? AND filter = ?")?;
     for (session, filter) in &removed.subscriptions {
         unsubscribe.execute(params![integer(*session), filter])?;
@@ -254,9 +280,8 @@ pub fn write(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<(
             sum
         ])?;
     }
-    let mut send = prepare("UPDATE delivery SET packet_id = ?2 WHERE id = ?1")?;
-    let mut hand_over =
-        prepare("UPDATE delivery SET packet_id = ?2, message = NULL WHERE id = ?1")?;
+    let mut send = prepare(&SENDING)?;
+    let mut hand_over = prepare(&HANDING_OVER)?;
     for &(id, packet_id, is_handed_over) in &batch.progress {
         let statement = if is_handed_over {
             &mut hand_over
@@ -341,6 +366,9 @@ pub trait FromRow: Sized {
     /// The table that has it.
     const TABLE: &'static str;
 
+    /// Whether the first column tells its rows apart.
+    const IS_NUMBERED: bool = true;
+
     /// The record in `row`.
     /// # Errors
     /// SQLite's, also where a column is of another type.
@@ -350,6 +378,25 @@ pub trait FromRow: Sized {
 fn sound<T>(record: T, sum: impl FnOnce(&T) -> i64, row: &Row<'_>, column: usize) -> Read<T> {
     let expected: i64 = row.get(column)?;
     Ok((sum(&record) == expected).then_some(record))
+}
+
+/// The identifier of a row.
+fn id_in(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    maybe_id_in(row, column)?.ok_or_else(|| {
+        let name = format!("column {column}");
+        rusqlite::Error::InvalidColumnType(column, name, rusqlite::types::Type::Null)
+    })
+}
+
+/// The identifier of a row that need not be.
+fn maybe_id_in(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
+    match row.get(column)? {
+        Some(id) if id > ID_MAX => Err(rusqlite::Error::IntegralValueOutOfRange(
+            column,
+            integer(id),
+        )),
+        id => Ok(id),
+    }
 }
 
 fn qos_in(row: &Row<'_>, column: usize) -> rusqlite::Result<QoS> {
@@ -389,13 +436,16 @@ impl FromRow for MessageRecord {
         else {
             return Ok(None);
         };
+        if bytes.len() > VARIABLE_BYTE_INTEGER_MAX as usize {
+            return Ok(None); // no packet can have it
+        }
         let is_retained: bool = row.get(7)?;
         let source = Source {
             client_id: row.get(8)?,
             owner: owner_in(row, 9)?,
         };
         let record = MessageRecord {
-            id: row.get(0)?,
+            id: id_in(row, 0)?,
             bytes: bytes.into(),
             topic_length,
             properties_length,
@@ -412,7 +462,7 @@ impl FromRow for SessionRecord {
     const TABLE: &'static str = "session";
 
     fn from_row(row: &Row<'_>) -> Read<SessionRecord> {
-        let will = match row.get::<_, Option<u64>>(7)? {
+        let will = match maybe_id_in(row, 7)? {
             None => None,
             Some(message) => Some(WillRecord {
                 message,
@@ -421,7 +471,7 @@ impl FromRow for SessionRecord {
             }),
         };
         let record = SessionRecord {
-            id: row.get(0)?,
+            id: id_in(row, 0)?,
             client_id: row.get(1)?,
             owner: owner_in(row, 2)?,
             expiry_seconds: row.get(5)?,
@@ -436,14 +486,18 @@ impl FromRow for SessionRecord {
 
 impl FromRow for SubscriptionRecord {
     const TABLE: &'static str = "subscription";
+    const IS_NUMBERED: bool = false;
 
     fn from_row(row: &Row<'_>) -> Read<SubscriptionRecord> {
         let record = SubscriptionRecord {
-            session: row.get(0)?,
+            session: id_in(row, 0)?,
             filter: row.get(1)?,
             options: row.get(2)?,
             identifier: row.get(3)?,
         };
+        if record.identifier > VARIABLE_BYTE_INTEGER_MAX {
+            return Ok(None);
+        }
         sound(record, sum_of_subscription, row, 4)
     }
 }
@@ -453,18 +507,20 @@ impl FromRow for DeliveryRecord {
 
     fn from_row(row: &Row<'_>) -> Read<DeliveryRecord> {
         let identifiers = row.get_ref(6)?.as_bytes_or_null()?.unwrap_or_default();
-        let (identifiers, _) = identifiers.as_chunks::<4>();
+        let (identifiers, rest) = identifiers.as_chunks::<4>();
+        let identifiers = identifiers.iter().map(|bytes| u32::from_le_bytes(*bytes));
+        let is_one = |identifier| (1..=VARIABLE_BYTE_INTEGER_MAX).contains(&identifier);
+        if !rest.is_empty() || !identifiers.clone().all(is_one) {
+            return Ok(None);
+        }
         let record = DeliveryRecord {
-            id: row.get(0)?,
-            session: row.get(1)?,
-            message: row.get(2)?,
+            id: id_in(row, 0)?,
+            session: id_in(row, 1)?,
+            message: maybe_id_in(row, 2)?,
             packet_id: row.get(3)?,
             qos: qos_in(row, 4)?,
             retain: row.get(5)?,
-            identifiers: identifiers
-                .iter()
-                .map(|bytes| u32::from_le_bytes(*bytes))
-                .collect(),
+            identifiers: identifiers.collect(),
         };
         sound(record, sum_of_delivery, row, 7)
     }
@@ -475,10 +531,10 @@ impl FromRow for ReceivedRecord {
 
     fn from_row(row: &Row<'_>) -> Read<ReceivedRecord> {
         let record = ReceivedRecord {
-            id: row.get(0)?,
-            session: row.get(1)?,
+            id: id_in(row, 0)?,
+            session: id_in(row, 1)?,
             packet_id: row.get(2)?,
-            message: row.get(3)?,
+            message: id_in(row, 3)?,
         };
         sound(record, sum_of_received, row, 4)
     }

@@ -259,10 +259,15 @@ impl Server {
         else {
             return;
         };
-        match self.save() {
-            true => ::log::info!(target: NOTICE, "Everything is saved in {path}."),
-            false => ::log::error!(
+        let is_saved = self.save();
+        let is_damaged = self.store.as_ref().is_some_and(Store::is_damaged);
+        match (is_saved, is_damaged) {
+            (true, _) => ::log::info!(target: NOTICE, "Everything is saved in {path}."),
+            (false, false) => ::log::error!(
                 "Error: Not everything could be saved in {path}. What was acknowledged is there."
+            ),
+            (false, true) => ::log::error!(
+                "Error: {path} is damaged and could not be made anew. What can be read of it is saved at the next start."
             ),
         }
     }

@@ -6,10 +6,17 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use midge::broker::journal::{
+    Batch, DeliveryRecord, MessageRecord, Owner, ReceivedRecord, SessionRecord, Source,
+    SubscriptionRecord, WillRecord,
+};
+use midge::config::Sync;
+use midge::mqtt::QoS;
+use midge::persistence;
 use rusqlite::Connection;
 use rustix::process::Signal;
 
-use super::disk::Disk;
+use super::disk::{Disk, Event};
 use super::harness::*;
 
 /// A broker that keeps what it acknowledged; where tests run as root, it stays root, whose directory it is.
@@ -476,9 +483,456 @@ fn looking_into_a_database() {
         (&["/missing"], 1),
         (&["--session=nobody", &path], 1),
         (&["--retained=a/#/b", &path], 3),
+        (&["--retained", "a/b", &path], 3),
+        (&["--sessions", "--check", &path], 3),
         (&["--help"], 0),
     ] {
         assert_eq!(db(arguments).status.code(), Some(code), "{arguments:?}");
+    }
+    let said = String::from_utf8(db(&["--retained", "a/b", &path]).stderr).expect("text");
+    assert!(said.contains("--retained=FILTER"), "{said}");
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// What a client chose does not reach a terminal as it is, and a field of a list ends where its tab is.
+#[test]
+fn looking_at_text_of_clients() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    let mut client = broker.connect_v5("client");
+    let topic = "a\u{202e}b\\'c\"\u{2028}d\u{e9}e\u{301}";
+    client.publish(&publish(topic, "1").qos(1).packet_id(1).retain());
+    let path = database(&dir).display().to_string();
+    let expected = "a\\u{202e}b\\\\'c\"\\u{2028}d\u{e9}e\u{301}\t1\t1\tclient\tnever";
+    assert_eq!(lines_of_db(&["--retained", &path]), [expected]);
+    drop(broker);
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// A check finds what refers to nothing and what is there twice, and tells so by its exit code where nobody can read what it
+/// says; a database of something else is not looked at.
+#[test]
+fn a_check_of_what_does_not_fit_together() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    let mut client = broker.connect_v5("client");
+    client.publish(&publish("a/b", "1").qos(1).packet_id(1).retain());
+    let mut connected = Vec::new();
+    for client_id in ["with a will", "another"] {
+        let connect = lasting(client_id).will(will("w", "gone"));
+        connected.push(broker.connect_with(Version::V5, connect));
+    }
+    end(broker, Signal::KILL);
+    let path = database(&dir).display().to_string();
+    assert_eq!(lines_of_db(&["--check", &path]), ["Everything is sound."]);
+    let connection = Connection::open(&path).expect("it is sound");
+    connection
+        .execute_batch("DELETE FROM message WHERE topic = 'w'")
+        .expect("changed");
+    let output = db(&["--check", &path]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).expect("text");
+    assert!(
+        said.contains("the will of client with a will is of message"),
+        "{said}"
+    );
+    for to in ["/dev/full", "/dev/null"] {
+        let to = fs::OpenOptions::new().write(true).open(to).expect("there");
+        let status = Command::new(program())
+            .args(["db", "--check", &path])
+            .stdout(to.try_clone().expect("one more"))
+            .stderr(to)
+            .status();
+        assert_eq!(status.expect("it is our own program").code(), Some(1));
+    }
+    connection
+        .execute_batch("PRAGMA user_version = 99")
+        .expect("changed");
+    let output = db(&[&path]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(said.contains("is of version 99"), "{said}");
+    drop(connection);
+    let other = dir.join("other");
+    let connection = Connection::open(&other).expect("made");
+    connection
+        .execute_batch("CREATE TABLE other (x)")
+        .expect("made");
+    drop(connection);
+    let output = db(&[&other.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).expect("text");
+    assert!(
+        said.contains("is the database of another program"),
+        "{said}"
+    );
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// A damaged database for which there is no room on the disk waits for it where it is: the next start finds it.
+#[test]
+fn a_damaged_database_on_a_full_disk() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    broker
+        .connect_with(Version::V5, lasting("client"))
+        .subscribe("t", 1);
+    end(broker, Signal::TERM);
+    let connection = Connection::open(database(&dir)).expect("it is sound");
+    let sql = "INSERT INTO message VALUES (999, 't', NULL, x'00', 1, 0, NULL, 0, NULL, NULL, NULL, NULL, 5)";
+    connection.execute(sql, []).expect("changed");
+    connection.close().expect("closed");
+    let damaged = fs::read(database(&dir)).expect("it is there");
+    // Mosquitto's own is not to be taken instead.
+    let source =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/integration/mosquitto-2.0.11.db");
+    fs::copy(source, dir.join("mosquitto.db")).expect("copied");
+    let disk = Disk::new(&dir);
+    for room in [None, Some(0), Some(2_000), Some(12_000)] {
+        match room {
+            None => disk.full(),
+            Some(room) => {
+                disk.heal();
+                disk.room(room);
+            }
+        }
+        let said = refused(&dir, &DURABLE, &disk.environment());
+        assert!(said.contains("mosquitto.midge"), "{said}");
+        assert!(
+            said.contains("No space left") || said.contains("disk is full"),
+            "{room:?}: {said}"
+        );
+        assert!(
+            fs::read(database(&dir)).expect("there") == damaged,
+            "{room:?}: {said}"
+        );
+    }
+    disk.heal();
+    let broker = start(&dir);
+    assert!(broker.log_text().contains("Saved from it: 1 sessions"));
+    resumed(&broker, Version::V5, "client").fence();
+    end(broker, Signal::TERM);
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// Whenever the power fails while a damaged database is salvaged: what could be saved of it is there at the next start.
+#[test]
+fn a_power_cut_while_a_database_is_salvaged() {
+    let dir = new_dir();
+    let data = dir.join("data");
+    fs::create_dir(&data).expect("made");
+    let mut lines = DURABLE.to_vec();
+    lines[2] = "persistence_location {dir}/data/";
+    let broker = Broker::start_in(&dir, &lines, &[]);
+    broker
+        .connect_with(Version::V5, lasting("client"))
+        .subscribe("t", 1);
+    end(broker, Signal::TERM);
+    let connection = Connection::open(database(&data)).expect("it is sound");
+    let sql = "INSERT INTO message VALUES (999, 't', NULL, x'00', 1, 0, NULL, 0, NULL, NULL, NULL, NULL, 5)";
+    connection.execute(sql, []).expect("changed");
+    connection.close().expect("closed");
+    let disk = Disk::new(&data);
+    let broker = Broker::start_in(&dir, &lines, &disk.environment());
+    assert!(broker.log_text().contains("Saved from it: "));
+    end(broker, Signal::KILL);
+    let log = disk.log();
+    // Names change in few places, and those are the ones.
+    let mut places: Vec<usize> = Vec::new();
+    for (place, record) in log.records().iter().enumerate() {
+        if matches!(record.event, Event::Renamed { .. }) {
+            places.extend([place, place + 1, place + 2]);
+        }
+    }
+    places.extend((0..log.records().len()).step_by(40));
+    places.sort();
+    places.dedup();
+    for cut_at in places {
+        let dir = new_dir();
+        log.power_cut(cut_at, cut_at as u64, &dir.join("data"));
+        let broker = Broker::start_in(&dir, &lines, &[]);
+        resumed(&broker, Version::V5, "client").fence();
+        let log = broker.log_text();
+        assert!(!log.contains("Made the database"), "{cut_at}: {log}");
+        end(broker, Signal::KILL);
+        fs::remove_dir_all(dir).expect("it is ours");
+    }
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+/// A sound database is served from a full disk: what is there is passed on, and what would have to be stored is not
+/// acknowledged.
+#[test]
+fn a_start_on_a_full_disk() {
+    for by in [Signal::TERM, Signal::KILL] {
+        let dir = new_dir();
+        let data = dir.join("data");
+        fs::create_dir(&data).expect("made");
+        let mut lines = DURABLE.to_vec();
+        lines[2] = "persistence_location {dir}/data/";
+        let broker = Broker::start_in(&dir, &lines, &[]);
+        let mut client = broker.connect_with(Version::V5, lasting("client"));
+        client.subscribe("t", 1);
+        client.leave();
+        let mut other = broker.connect_v5("other");
+        other.publish(&publish("t", "x").qos(1).packet_id(1));
+        end(broker, by);
+        let disk = Disk::new(&data);
+        disk.room(0);
+        let broker = Broker::start_in(&dir, &lines, &disk.environment());
+        let mut watcher = broker.connect_v5("watcher");
+        watcher.subscribe("t", 0);
+        watcher.send(publish("t", "y"));
+        watcher.expect(publish("t", "y"));
+        disk.heal();
+        let mut client = resumed(&broker, Version::V5, "client");
+        client.expect(publish("t", "x").qos(1).packet_id(1));
+        end(broker, Signal::KILL);
+        fs::remove_dir_all(dir).expect("it is ours");
+    }
+}
+
+/// `queue_qos0_messages`: they wait for who is away, also across a restart.
+#[test]
+fn queued_messages_of_qos_0() {
+    for by in [Signal::TERM, Signal::KILL] {
+        let dir = new_dir();
+        let mut lines = DURABLE.to_vec();
+        lines.push("queue_qos0_messages true");
+        let broker = Broker::start_in(&dir, &lines, &[]);
+        let mut client = broker.connect_with(Version::V5, lasting("client"));
+        client.subscribe("t", 1);
+        client.leave();
+        let mut other = broker.connect_v5("other");
+        for (number, qos) in [(1, 0), (2, 1), (3, 0), (4, 1)] {
+            let message = publish("t", format!("{number}")).qos(qos);
+            other.publish(&match qos {
+                0 => message,
+                _ => message.packet_id(number),
+            });
+        }
+        end(broker, by);
+        let broker = Broker::start_in(&dir, &lines, &[]);
+        let mut client = resumed(&broker, Version::V5, "client");
+        let received: Vec<_> = (0..4).map(|_| client.receive_any()).collect();
+        let payloads: Vec<_> = received.iter().map(|it| it.payload.clone()).collect();
+        assert_eq!(payloads, [b"1", b"2", b"3", b"4"]);
+        client.fence();
+        end(broker, Signal::TERM);
+        let broker = Broker::start_in(&dir, &lines, &[]);
+        resumed(&broker, Version::V5, "client").fence();
+        end(broker, Signal::KILL);
+        fs::remove_dir_all(dir).expect("it is ours");
+    }
+}
+
+/// The largest names that there can be come back.
+#[test]
+fn the_longest_names() {
+    let dir = new_dir();
+    let broker = start(&dir);
+    let (client_id, topic) = ("c".repeat(65_535), "t".repeat(65_535));
+    let mut client = broker.connect_with(Version::V5, lasting(&client_id));
+    client.subscribe(&topic, 1);
+    client.leave();
+    let mut other = broker.connect_v5("other");
+    other.publish(&publish(&topic, "x").qos(1).packet_id(1).retain());
+    end(broker, Signal::KILL);
+    let broker = start(&dir);
+    let mut client = resumed(&broker, Version::V5, &client_id);
+    assert_eq!(client.receive_any().topic, topic);
+    end(broker, Signal::TERM);
+    fs::remove_dir_all(dir).expect("it is ours");
+}
+
+fn session_record(id: u64, client_id: &str) -> SessionRecord {
+    SessionRecord {
+        id,
+        client_id: client_id.to_owned(),
+        owner: Owner::default(),
+        expiry_seconds: 3600,
+        ends: None,
+        will: None,
+        will_due: None,
+        next_packet_id: 1,
+    }
+}
+
+fn message_record(id: u64, topic: &[u8], retained: bool) -> MessageRecord {
+    MessageRecord {
+        id,
+        bytes: [topic, b"payload"].concat().into(),
+        topic_length: topic.len() as u16,
+        properties_length: 0,
+        qos: QoS::AtLeastOnce,
+        retain: retained,
+        expires: None,
+        retained: retained.then(Source::default),
+    }
+}
+
+/// Rows whose checksums are sound, and that no broker would have written: each is taken for what it can be, and the rest
+/// is served.
+#[test]
+fn rows_that_do_not_fit() {
+    let dir = new_dir();
+    let far = i64::MAX as u64;
+    let max = u32::MAX;
+    let delivery = |id, session, message, packet_id, qos| DeliveryRecord {
+        id,
+        session,
+        message,
+        packet_id,
+        qos,
+        retain: false,
+        identifiers: Vec::new(),
+    };
+    let received = |id, session, packet_id, message| ReceivedRecord {
+        id,
+        session,
+        packet_id,
+        message,
+    };
+    let subscription = |session, filter: &str, options, identifier| SubscriptionRecord {
+        session,
+        filter: filter.to_owned(),
+        options,
+        identifier,
+    };
+    let (zero, one, two) = (QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce);
+    let will = |message| {
+        Some(WillRecord {
+            message,
+            delay_seconds: max,
+            message_expiry_seconds: Some(max),
+        })
+    };
+    let batch = Batch {
+        sessions: vec![
+            session_record(1, "client"),
+            session_record(2, "client"),
+            session_record(3, ""),
+            SessionRecord {
+                ends: Some(far),
+                will: will(10),
+                will_due: Some(far),
+                expiry_seconds: max,
+                next_packet_id: 0,
+                ..session_record(4, "far")
+            },
+            SessionRecord {
+                ends: Some(0),
+                will: will(999),
+                ..session_record(5, "past\n\u{1b}[2J")
+            },
+            SessionRecord {
+                expiry_seconds: 0,
+                ..session_record(6, "over")
+            },
+            SessionRecord {
+                ends: Some(0),
+                will: will(15),
+                will_due: Some(0),
+                owner: Owner {
+                    listener_port: 65_535,
+                    user_name: Some("\0".repeat(70_000)),
+                    ..Owner::default()
+                },
+                ..session_record(7, &"x".repeat(100_000))
+            },
+        ],
+        messages: vec![
+            message_record(10, b"t", true),
+            message_record(11, b"t", true),
+            message_record(12, b"t/#", true),
+            message_record(13, b"", true),
+            message_record(14, b"\xFF\xFE", false),
+            MessageRecord {
+                expires: Some(far),
+                ..message_record(15, b"late", true)
+            },
+            MessageRecord {
+                expires: Some(0),
+                ..message_record(16, b"early", true)
+            },
+            MessageRecord {
+                bytes: Box::from(&b"empty"[..]),
+                ..message_record(17, b"empty", true)
+            },
+        ],
+        subscriptions: vec![
+            subscription(1, "", 0, 0),
+            subscription(1, "a/#/b", 0, 0),
+            subscription(1, "t", 1, 0),
+            subscription(1, "u", 0xFF, 0),
+            subscription(1, "$share//x", 0, 0),
+            subscription(2, "t", 1, 0),
+            subscription(888, "t", 1, 0),
+        ],
+        deliveries: vec![
+            delivery(20, 1, Some(10), 0, one),
+            delivery(21, 1, Some(999), 0, one),
+            delivery(22, 1, None, 0, two),
+            delivery(23, 1, None, 5, one),
+            delivery(24, 1, Some(10), 7, two),
+            delivery(25, 1, Some(10), 7, two),
+            delivery(26, 1, Some(10), 8, zero),
+            delivery(27, 999, Some(10), 0, one),
+            delivery(28, 1, Some(14), 0, one),
+            delivery(29, 4, Some(10), 65_535, two),
+        ],
+        received: vec![
+            received(30, 1, 9, 10),
+            received(31, 1, 9, 10),
+            received(32, 1, 0, 10),
+            received(33, 1, 10, 999),
+            received(34, 999, 10, 10),
+        ],
+        ..Batch::default()
+    };
+    let mut opened = persistence::open(&database(&dir), Sync::Full).expect("made");
+    persistence::create(&mut opened.connection, &batch).expect("written");
+    opened.connection.close().expect("closed");
+    for life in 0..2 {
+        let broker = start(&dir);
+        let log = broker.log_text();
+        assert!(!log.contains("is damaged"), "{log}");
+        assert!(log.contains("do not fit"), "{log}");
+        assert!(!log.contains('\u{1b}'), "{log}");
+        if life == 0 {
+            let mut client = broker.open(Version::V5);
+            client.send(lasting("client").clean(false));
+            assert!(client.expect_connack().session_present);
+            client.expect(publish("t", "payload").qos(2).packet_id(7).dup());
+            client.expect(publish("t", "payload").qos(1).packet_id(8));
+            client.send(puback(8));
+            client.send(pubrec(7));
+            client.expect(pubrel(7));
+            client.send(pubcomp(7));
+            client.send(pubrel(9));
+            let mut got = [
+                client.expect_packet()[0] >> 4,
+                client.expect_packet()[0] >> 4,
+            ];
+            got.sort();
+            assert_eq!(got, [3, 7]);
+        }
+        let mut other = broker.connect_v5(&format!("other{life}"));
+        other.subscribe("#", 0);
+        let mut topics = [other.expect_publish().topic, other.expect_publish().topic];
+        topics.sort();
+        assert_eq!(topics, ["late", "t"]);
+        let mut publisher = broker.connect_v5("publisher");
+        publisher.publish(&publish("elsewhere", "x").qos(1).packet_id(1));
+        resumed(&broker, Version::V5, "far");
+        end(
+            broker,
+            if life == 0 {
+                Signal::TERM
+            } else {
+                Signal::KILL
+            },
+        );
     }
     fs::remove_dir_all(dir).expect("it is ours");
 }

@@ -510,6 +510,29 @@ fn shared_subscriptions() {
     bar.fence();
 }
 
+/// `subscribe` rules are about what stands behind the share name, also where they are asked again: at a reload, and when a
+/// session is resumed.
+#[test]
+fn shared_subscriptions_under_subscribe_rules() {
+    let rules = "topic readwrite #\nuser foo\ntopic read #\ntopic subscribe rooms/#\n";
+    let broker = start(rules);
+    let mut writer = broker.connect_v5("writer");
+    let mut member = broker.connect_with(Version::V5, user("member", "foo").persistent());
+    member.subscribe("$share/g/rooms/+", 1);
+    change(&broker, &format!("{rules}topic subscribe kitchen/#\n"));
+    let message = publish("rooms/a", "after a reload").qos(1).packet_id(1);
+    writer.publish(&message);
+    member.receive(&message);
+    member.leave();
+    let mut member = broker.connect_with(Version::V5, user("member", "foo").persistent());
+    let message = publish("rooms/a", "after a return").qos(1).packet_id(2);
+    writer.publish(&message);
+    member.receive(&message);
+    change(&broker, &rules.replace("rooms", "kitchen"));
+    writer.publish(&publish("rooms/a", "none").qos(1).packet_id(3));
+    member.fence();
+}
+
 /// A QoS 2 message whose right is lost between PUBLISH and PUBREL ends as it must, and goes nowhere.
 #[test]
 fn august_2021_qos_2_is_asked_for_again_at_its_release() {
