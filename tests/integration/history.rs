@@ -39,6 +39,7 @@
 //!   `history::rights::cve_2021_34434_shared_subscriptions_of_who_may_no_longer`,
 //!   `history::rights::cve_2021_34434_delayed_wills_of_a_session_resumed_by_another_user`,
 //!   `stored::cve_2021_34434_rights_that_go_between_two_lives`,
+//!   `stored::cve_2021_34434_rights_of_a_listener_that_is_no_more`,
 //!   `tls::cve_2021_34434_names_of_certificates_switched_off_at_a_reload`.
 //! - CVE-2021-41039: `memory::cve_2021_41039_user_properties_without_number`.
 //! - August 2021: `history::rights::august_2021_a_tls_option_before_any_listener`,

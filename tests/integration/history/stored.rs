@@ -9,7 +9,7 @@ use rusqlite::Connection;
 use rustix::process::Signal;
 
 use super::cut;
-use crate::accounts::{PASSWORDS, answer, user};
+use crate::accounts::{PASSWORDS, answer, enter, local, user};
 use crate::harness::*;
 
 const DURABLE: [&str; 3] = [
@@ -243,4 +243,63 @@ fn mosquitto_3551_a_stored_session_is_its_owners() {
         assert!(broker.stop().success());
         fs::remove_dir_all(dir).expect("it is ours");
     }
+}
+
+/// A will that waits and a retained message are not put under the rules of another listener by a restart in which their own
+/// is no more; and the messages of who came through it wait on.
+#[test]
+fn cve_2021_34434_rights_of_a_listener_that_is_no_more() {
+    let dir = new_dir();
+    for (name, acl) in [
+        ("wide", "topic readwrite #\n"),
+        ("narrow", "topic readwrite a\n"),
+    ] {
+        fs::write(dir.join(name), acl).expect("the directory is ours");
+    }
+    let start = |narrow: u16| {
+        let listener = format!("listener {narrow} 127.0.0.1");
+        let lines = [
+            "per_listener_settings true",
+            "listener {port} 127.0.0.1",
+            "allow_anonymous true",
+            "acl_file {dir}/wide",
+            &listener,
+            "allow_anonymous true",
+            "acl_file {dir}/narrow",
+        ];
+        Broker::start_in(&dir, &[&DURABLE[..], &lines].concat(), &[])
+    };
+    let (former, later) = (free_port(), free_port());
+    let broker = start(former);
+    let packet = connect("client").persistent();
+    let will = |delay| will("b", "will").with(will_delay_interval(delay));
+    let mut client = enter(local(former), Version::V5, packet.clone().will(will(600)));
+    client.subscribe("#", 1);
+    cut(client);
+    broker.stop_by(Signal::KILL);
+    let broker = start(later);
+    let mut watcher = broker.connect_v5("watcher");
+    watcher.subscribe("#", 0);
+    let mut publisher = broker.connect_v5("publisher");
+    publisher.publish(&publish("a", "waits").qos(1).packet_id(1));
+    publisher.publish(&publish("b", "does not").qos(1).packet_id(2));
+    watcher.expect(publish("a", "waits"));
+    watcher.expect(publish("b", "does not"));
+    // Its session ends, or goes on without the will: in neither case is it said.
+    let mut client = enter(local(later), Version::V5, packet.clone());
+    assert!(client.connack.session_present);
+    assert_eq!(client.receive_any().payload, b"waits");
+    client.fence();
+    drop(client);
+    let client = enter(local(later), Version::V5, packet.clone().will(will(600)));
+    cut(client);
+    broker.stop_by(Signal::KILL);
+    let broker = start(former);
+    let mut watcher = broker.connect_v5("watcher");
+    watcher.subscribe("#", 0);
+    enter(local(former), Version::V5, connect("client")).leave();
+    watcher.fence();
+    drop(watcher);
+    assert!(broker.stop().success());
+    fs::remove_dir_all(dir).expect("it is ours");
 }
