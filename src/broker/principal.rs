@@ -6,8 +6,8 @@
 //! 1. Rights are never older than the rules in force: a reload raises the epoch, and whoever asks a principal whose rights
 //!    are of an earlier one has them made anew first.
 //! 2. Who has no principal may do nothing.
-//! 3. Who was put back by a restart, and came through a listener that cannot be told from others or is no more, may write
-//!    nothing where listeners have rules of their own, until they come again.
+//! 3. Who was put back by a restart, and came through a listener that cannot be told from others or is no more, may
+//!    write nothing where listeners have rules of their own, until they come again.
 
 use crate::auth::Auth;
 use crate::auth::acl::Rights;

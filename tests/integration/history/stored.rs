@@ -245,8 +245,8 @@ fn mosquitto_3551_a_stored_session_is_its_owners() {
     }
 }
 
-/// A will that waits and a retained message are not put under the rules of another listener by a restart in which their own
-/// is no more; and the messages of who came through it wait on.
+/// A will that waits and a retained message are not put under the rules of another listener by a restart in which
+/// their own is no more; and the messages of who came through it wait on.
 #[test]
 fn cve_2021_34434_rights_of_a_listener_that_is_no_more() {
     let dir = new_dir();
