@@ -109,6 +109,16 @@ impl Auth {
         self.doors.get(listener)?.acl.as_ref()
     }
 
+    /// Whether the same rules hold at every listener.
+    pub fn has_same_rules_everywhere(&self) -> bool {
+        let mut acls = self
+            .doors
+            .iter()
+            .map(|door| door.acl.as_ref().map(Arc::as_ptr));
+        let first = acls.next();
+        first.is_none_or(|first| acls.all(|acl| acl == first))
+    }
+
     /// What the operator should know about the files.
     pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
         let passwords = self.password_files.iter().flat_map(|it| it.warnings());

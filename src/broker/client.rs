@@ -110,6 +110,8 @@ pub struct Link {
     pub warned_of_unknown: bool,
     /// Whether the log was told that the client exceeds our Receive Maximum.
     pub warned_of_quota: bool,
+    /// Whether the log was told that it reuses Packet Identifiers.
+    pub warned_of_reuse: bool,
     /// Keep Alive in force, in seconds; 0 for none.
     pub keep_alive: u16,
     /// When the last packet came.
@@ -152,6 +154,7 @@ impl Link {
             is_held: false,
             warned_of_unknown: false,
             warned_of_quota: false,
+            warned_of_reuse: false,
             keep_alive: 0,
             last_packet: now,
             timer: None,

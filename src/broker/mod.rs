@@ -58,7 +58,7 @@ use crate::config::{Config, Listener};
 use crate::mqtt::{
     self, DecodeError, Limits, Packet, Property, ProtocolVersion, ReasonCode, disconnect,
 };
-use client::{ClientKey, Clients, Link};
+use client::{ClientKey, Clients, Link, Password};
 use message::Tally;
 use principal::Authority;
 use retain::RetainedMessage;
@@ -73,6 +73,14 @@ use waiting::Waiting;
 /// What a CONNECT may have in bytes, whatever `max_packet_size` grants to those who were let in. The longest one of
 /// 3.1.1 has a third of this; the rest is for user properties.
 const CONNECT_BYTES_MAX: u32 = 1024 * 1024;
+
+/// What all connections that have not been let in share, in bytes: the more of them there are, the less each may say.
+/// Whoever begins a thousand CONNECTs of the greatest length and finishes none has memory for a few.
+const CONNECTS_BYTES: u32 = 16 * 1024 * 1024;
+
+/// The share that everybody has however many they are, in bytes: a Client Identifier, a will, a user name and a token
+/// for a password fit into it.
+const CONNECT_BYTES_MIN: u32 = 16 * 1024;
 
 /// Why a client is disconnected: what it is told, and what the log says besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,15 +201,30 @@ impl Broker {
     #[inline]
     pub fn limits(&self, connection: ConnectionKey) -> Option<Limits> {
         let key = self.clients.by_connection(connection)?;
-        let version = self.clients[key].link.as_ref()?.version;
+        let link = self.clients[key].link.as_ref()?;
+        let version = link.version;
         let packet_bytes_max = match version {
             Some(_) => self.config.max_packet_size,
-            None => self.config.max_packet_size.min(CONNECT_BYTES_MAX),
+            None => self
+                .config
+                .max_packet_size
+                .min(self.connect_bytes_max(link)),
         };
         Some(Limits {
             version,
             packet_bytes_max,
         })
+    }
+
+    /// What the CONNECT of `link` may have in bytes.
+    fn connect_bytes_max(&self, link: &Link) -> u32 {
+        if !matches!(link.password, Password::NotAsked) {
+            // It is there already, and is only looked at again.
+            return CONNECT_BYTES_MAX;
+        }
+        let sharing = self.clients.attached() - self.clients.connected();
+        let share = CONNECTS_BYTES / u32::try_from(sharing).unwrap_or(u32::MAX).max(1);
+        share.clamp(CONNECT_BYTES_MIN, CONNECT_BYTES_MAX)
     }
 
     /// How many bytes of memory the process has. Beyond `memory_limit` nobody begins a session, and who brings a message or

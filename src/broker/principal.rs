@@ -6,6 +6,8 @@
 //! 1. Rights are never older than the rules in force: a reload raises the epoch, and whoever asks a principal whose rights
 //!    are of an earlier one has them made anew first.
 //! 2. Who has no principal may do nothing.
+//! 3. Who was put back by a restart, and came through a listener that cannot be told from others or is no more, may
+//!    write nothing where listeners have rules of their own, until they come again.
 
 use crate::auth::Auth;
 use crate::auth::acl::Rights;
@@ -90,6 +92,8 @@ pub struct Principal {
     pub proof: Proof,
     /// The index of the listener they came through.
     pub listener: usize,
+    /// The port of that listener, where a restart left open which one it is.
+    port: Option<u16>,
     /// Of which epoch `rights` is.
     epoch: Cell<u64>,
     /// `None` where no rules restrict them.
@@ -111,11 +115,28 @@ impl Principal {
             user_name,
             proof,
             listener,
+            port: None,
             epoch: Cell::new(0),
             rights: RefCell::new(None),
         };
         principal.renew();
         principal
+    }
+
+    /// The same, of whom it is only known that they came through a listener on `port`.
+    pub fn of_port(self, port: u16) -> Principal {
+        let port = Some(port);
+        Principal { port, ..self }
+    }
+
+    /// The port of their listener, where that is all that is known of it.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether other rules may be theirs than those that they are held to: nobody knows which.
+    fn has_unknown_rules(&self) -> bool {
+        self.port.is_some() && !self.authority.auth().has_same_rules_everywhere()
     }
 
     /// Makes the rights anew from the rules in force.
@@ -137,13 +158,14 @@ impl Principal {
             .is_none_or(|rights| ask(rights))
     }
 
-    /// Whether messages with this Topic Name may go to them.
+    /// Whether messages with this Topic Name may go to them. Where their rules are not known messages wait for them, and
+    /// are asked for again when they come.
     pub fn may_read(&self, topic: &str) -> bool {
-        self.may(|rights| rights.may_read(topic))
+        self.has_unknown_rules() || self.may(|rights| rights.may_read(topic))
     }
 
     /// Whether they may publish to this Topic Name. What the server says of itself is not for clients to say; bridges tell
-    /// of their state below `$SYS/broker/connection/`, as in Mosquitto.
+    /// of their state below `$SYS/broker/connection/`, as in Mosquitto. Where their rules are not known they may not.
     pub fn may_write(&self, topic: &str) -> bool {
         if topic.starts_with('$') {
             let is_the_servers = topic.starts_with("$SYS") || topic.starts_with("$CONTROL/");
@@ -151,12 +173,12 @@ impl Principal {
                 return false;
             }
         }
-        self.may(|rights| rights.may_write(topic))
+        !self.has_unknown_rules() && self.may(|rights| rights.may_write(topic))
     }
 
     /// Whether they may subscribe to this Topic Filter, which has no share name any more.
     pub fn may_subscribe(&self, filter: &str) -> bool {
-        self.may(|rights| rights.may_subscribe(filter))
+        self.has_unknown_rules() || self.may(|rights| rights.may_subscribe(filter))
     }
 
     /// What becomes of their session, which outlives its connection, when `other` comes under the same Client Identifier. A name that was proven belongs to

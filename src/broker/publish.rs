@@ -3,7 +3,7 @@
 //! 1. A message is acknowledged after it was routed (QoS 1) or stored (QoS 2), in the same turn.
 //! 2. Routing visits each matching subscription once and allocates nothing unless somebody has to keep the message.
 
-use super::client::{ClientKey, Clients, Link};
+use super::client::{Client, ClientKey, Clients, Link};
 use super::deliver::{Wanted, deliver, identifiers_of};
 use super::message::Publication;
 use super::replay::catch_up;
@@ -189,11 +189,15 @@ impl Broker {
                 let message = &received.message;
                 if message.topic() != publication.topic || message.payload() != publication.payload
                 {
-                    log::warn!(
-                        "Warning: Client {} reuses message ID {packet_id}, which is still in use, \
-                         for another message; the former is replaced.",
-                        session.client_id
-                    );
+                    let link = client.link.as_mut().expect("PUBLISH came on a link");
+                    // Once for each connection: a client that does so may well do so without end.
+                    if !std::mem::replace(&mut link.warned_of_reuse, true) {
+                        log::warn!(
+                            "Warning: Client {} reuses message ID {packet_id}, which is still in use, \
+                             for another message; the former is replaced.",
+                            session.client_id
+                        );
+                    }
                     received.message = Rc::clone(publication.stored(&self.output.tally));
                     received.row = self.output.journal.received(
                         session.row.as_ref(),
@@ -253,9 +257,9 @@ impl Broker {
 
     /// Whether `key` may send one more QoS 2 message before it releases another.
     ///
-    /// On each connection a client of 5.0 has the Receive Maximum it was told, as if nothing were left from earlier ones
-    /// (4.9). A client of 3.x was told no number. For both, what a session holds altogether is bounded by that number and
-    /// by what the queue of a client may hold besides.
+    /// On each connection a client of 5.0 has the Receive Maximum it was told, as if nothing were left from earlier
+    /// ones (4.9). A client of 3.x was told no number. For both, what a session holds altogether is bounded by that
+    /// number and by what the queue of a client may hold besides, in messages and in bytes.
     fn may_hold_one_more(&self, key: ClientKey) -> bool {
         let announced = self
             .config
@@ -269,7 +273,25 @@ impl Broker {
             .map_or(usize::from(u16::MAX), |max| {
                 max.get().saturating_add(announced.into())
             });
-        client.session.received.len() < held_max && !client.link.as_ref().is_some_and(exceeds)
+        client.session.received.len() < held_max
+            && !client.link.as_ref().is_some_and(exceeds)
+            && !self.holds_too_many_bytes(client, announced)
+    }
+
+    /// Whether what `client` has not released takes up `max_queued_bytes`. It is counted beyond `announced` messages only,
+    /// where nobody comes who keeps to a Receive Maximum.
+    fn holds_too_many_bytes(&self, client: &Client, announced: u16) -> bool {
+        let received = &client.session.received;
+        let Some(bytes_max) = self.config.max_queued_bytes else {
+            return false;
+        };
+        if received.len() < usize::from(announced) {
+            return false;
+        }
+        let payloads = received
+            .iter()
+            .map(|(_, received)| received.message.payload().len());
+        payloads.sum::<usize>() >= bytes_max.get()
     }
 
     /// Answers a PUBLISH that goes no further but is no reason to disconnect: 5.0 hears why, 3.x hears success, since it

@@ -113,11 +113,17 @@ impl Broker {
     }
 
     fn restored_principal(&self, client_id: &Rc<str>, owner: Owner) -> Principal {
-        let listeners = self.config.listeners.iter();
-        let mut ports = listeners.map(|listener| listener.port);
-        let listener = ports
-            .position(|port| port == owner.listener_port)
-            .unwrap_or(0);
+        let port = owner.listener_port;
+        let mut listeners = self
+            .config
+            .listeners
+            .iter()
+            .enumerate()
+            .filter(|(_, listener)| listener.port == port)
+            .map(|(index, _)| index);
+        let first = listeners.next();
+        let is_the_only_one = first.is_some() && listeners.next().is_none();
+        let listener = first.unwrap_or(0);
         let user_name = owner.user_name.map(String::into_boxed_str);
         let proof = match (owner.proof, &user_name) {
             (ProofKind::None, _) | (ProofKind::Password, None) => Proof::None,
@@ -131,7 +137,11 @@ impl Broker {
             }
             (ProofKind::Certificate, _) => Proof::Certificate,
         };
-        Principal::new(&self.authority, client_id, user_name, proof, listener)
+        let principal = Principal::new(&self.authority, client_id, user_name, proof, listener);
+        match is_the_only_one {
+            true => principal,
+            false => principal.of_port(port),
+        }
     }
 }
 
@@ -386,7 +396,7 @@ impl Scribe for Now<'_> {
                 Proof::Password(_) => ProofKind::Password,
                 Proof::Certificate => ProofKind::Certificate,
             },
-            listener_port: listener.port,
+            listener_port: principal.port().unwrap_or(listener.port),
         }
     }
 

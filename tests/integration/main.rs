@@ -14,6 +14,7 @@ mod durability;
 mod event_loop;
 mod flow;
 mod harness;
+mod history;
 mod import;
 mod log;
 mod log_dest;

@@ -1037,3 +1037,53 @@ fn an_expired_server_certificate_is_warned_of() {
     let broker = lab.broker(&ONE_WAY);
     broker.wait_for_log("has expired: clients will refuse it");
 }
+
+/// A session of who came with a certificate is that certificate's: another one, as good, neither resumes nor ends it.
+#[test]
+fn mosquitto_3551_a_session_of_a_certificate_is_its_owners() {
+    let lab = Lab::new();
+    lab.client("alice");
+    lab.client("bob");
+    let broker = lab.broker(&MUTUAL);
+    let enter = |name: &str, packet: Connect| {
+        let words = format!("-cert {{lab}}/{name}.crt -key {{lab}}/{name}.key");
+        let mut tunnel = Tunnel::open(&lab, &broker, Version::V5, &words);
+        tunnel.raw.send(packet);
+        tunnel.raw.connack = tunnel.raw.expect_connack();
+        tunnel
+    };
+    let mut alice = enter("alice", connect("shared").persistent());
+    alice.raw.subscribe("a", 1);
+    for packet in [connect("shared"), connect("shared").persistent()] {
+        // What a client calls itself besides its certificate does not count.
+        let bob = enter("bob", packet.username("alice"));
+        assert_eq!(bob.raw.connack.reason, 0x85);
+        alice.raw.fence();
+    }
+    let again = enter("alice", connect("shared").persistent());
+    assert!(again.raw.connack.session_present);
+}
+
+/// Connections whose other end is gone in the middle of what is written to them are nobody else's trouble.
+#[test]
+fn ends_in_the_middle_of_a_tls_write() {
+    let lab = Lab::new();
+    let broker = lab.broker(&ONE_WAY);
+    let mut publisher = Tunnel::connect(&lab, &broker, "publisher", "");
+    let mut other = Tunnel::connect(&lab, &broker, "other", "");
+    other.raw.subscribe("fence", 1);
+    for round in 1..=5 {
+        let mut gone = Tunnel::connect(&lab, &broker, "gone", "");
+        gone.raw.subscribe("large", 1);
+        let message = publish("large", vec![b'x'; 500_000]).qos(1);
+        for id in 1..=20 {
+            publisher.raw.publish(&message.clone().packet_id(id));
+            if id == 10 {
+                gone.process.kill().expect("it is our child");
+            }
+        }
+        let fence = publish("fence", "x").qos(1).packet_id(round);
+        publisher.raw.publish(&fence);
+        other.raw.receive(&fence);
+    }
+}
