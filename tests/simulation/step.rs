@@ -32,6 +32,13 @@ pub struct Person {
     pub room: usize,
 }
 
+/// One of a client's connections.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    Oldest,
+    Newest,
+}
+
 /// One thing that happens; `client` and the like are indexes.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -58,8 +65,9 @@ pub enum Step {
         with_will: bool,
         expiry_seconds: Option<u32>,
     },
-    /// So many of a client's bytes reach the broker.
-    Up(u8, u16),
+    /// So many of a client's bytes reach the broker, on its oldest connection that has some, or on its newest: those of one
+    /// keep their order, and connections do not.
+    Up(u8, u16, Which),
     /// So many of the broker's bytes reach the client.
     Down(u8, u16),
     /// What a lazy client has to acknowledge, it does.
@@ -259,7 +267,14 @@ fn step(rng: &mut Rng, weights: &[u32; 16]) -> Step {
             with_will: rng.bool(),
             expiry_seconds: pick(rng, &[None, None, Some(0), Some(7), Some(u32::MAX)]),
         },
-        6 => Step::Up(client, pick(rng, &[1, 3, 20, 2000, u16::MAX])),
+        6 => {
+            let bytes = pick(rng, &[1, 3, 20, 2000, u16::MAX]);
+            Step::Up(
+                client,
+                bytes,
+                pick(rng, &[Which::Oldest, Which::Oldest, Which::Newest]),
+            )
+        }
         7 => Step::Down(client, pick(rng, &[1, 3, 20, 2000, u16::MAX])),
         8 => Step::Ack(client),
         9 => Step::Lose {

@@ -2,7 +2,7 @@
 
 use super::oracle::{Rights, Settings};
 use super::outcome;
-use super::step::{MessageStep, Person, Plan, Step};
+use super::step::{MessageStep, Person, Plan, Step, Which};
 
 const PERSON: Person = Person {
     version: 5,
@@ -99,12 +99,12 @@ fn rights_are_asked_for_after_the_commit() {
         subscribe(0, 0, 2),
         Step::Flow,
         publish(1, 4, 2, false),
-        Step::Up(1, u16::MAX),
+        Step::Up(1, u16::MAX, Which::Oldest),
         Step::Turn,
         Step::Commit,
         Step::Turn,
         Step::Down(1, u16::MAX),
-        Step::Up(1, u16::MAX),
+        Step::Up(1, u16::MAX, Which::Oldest),
         Step::Turn,
         Step::Configure(1),
         Step::Commit,
@@ -142,21 +142,21 @@ fn retained_messages_wait_for_a_full_queue() {
         subscribe(0, 7, 1),
         Step::Flow,
         publish(1, 0, 1, false),
-        Step::Up(1, u16::MAX),
+        Step::Up(1, u16::MAX, Which::Oldest),
         Step::Turn,
         Step::Commit,
         Step::Turn,
         Step::Down(1, u16::MAX),
         publish(1, 0, 1, false),
-        Step::Up(1, u16::MAX),
+        Step::Up(1, u16::MAX, Which::Oldest),
         subscribe(0, 4, 1),
-        Step::Up(0, u16::MAX),
+        Step::Up(0, u16::MAX, Which::Oldest),
         Step::Turn,
         Step::Commit,
         Step::Turn,
         Step::Down(1, u16::MAX),
         publish(1, 1, 0, false),
-        Step::Up(1, u16::MAX),
+        Step::Up(1, u16::MAX, Which::Oldest),
         Step::Flow,
     ];
     tell(&plan(lazy, 1, Some(1)), &steps);
@@ -179,15 +179,15 @@ fn retained_messages_are_not_sent_twice() {
         publish(1, 1, 1, true),
         Step::Flow,
         subscribe(0, 0, 1),
-        Step::Up(0, u16::MAX),
+        Step::Up(0, u16::MAX, Which::Oldest),
         publish(1, 6, 1, false),
-        Step::Up(1, u16::MAX),
+        Step::Up(1, u16::MAX, Which::Oldest),
         Step::Turn,
         Step::Commit,
         Step::Turn,
         Step::Down(1, u16::MAX),
         publish(1, 3, 0, false),
-        Step::Up(1, u16::MAX),
+        Step::Up(1, u16::MAX, Which::Oldest),
         Step::Flow,
     ];
     tell(&plan(lazy, 1, None), &steps);

@@ -23,7 +23,7 @@ use rusqlite::Connection as Database;
 use super::client::{Client, Message, Wish};
 use super::ledger::{Ledger, number_of};
 use super::oracle::{Connecting, Oracle, Rights};
-use super::step::{FILTERS, MessageStep, Person, Plan, Step, TOPICS};
+use super::step::{FILTERS, MessageStep, Person, Plan, Step, TOPICS, Which};
 
 /// The Unix time at which every world begins, in milliseconds.
 const BEGINNING: u64 = 1_700_000_000_000;
@@ -272,9 +272,9 @@ impl World {
                     self.clients[client].disconnected();
                 }
             }
-            Step::Up(client, bytes) => {
+            Step::Up(client, bytes, which) => {
                 let client = World::pick(&self.clients, *client);
-                self.up(client, usize::from(*bytes));
+                self.up(client, usize::from(*bytes), *which);
             }
             Step::Down(client, bytes) => {
                 let client = World::pick(&self.clients, *client);
@@ -399,10 +399,14 @@ impl World {
         self.send(client);
     }
 
-    /// Bytes of a client reach the broker, on whichever of its connections has some.
-    fn up(&mut self, client: usize, bytes: usize) {
+    /// Bytes of a client reach the broker.
+    fn up(&mut self, client: usize, bytes: usize, which: Which) {
         let has_some = |it: &Socket| it.client == client && it.is_open && !it.up.is_empty();
-        let Some(socket) = self.sockets.iter().position(has_some) else {
+        let found = match which {
+            Which::Oldest => self.sockets.iter().position(has_some),
+            Which::Newest => self.sockets.iter().rposition(has_some),
+        };
+        let Some(socket) = found else {
             return;
         };
         let it = &mut self.sockets[socket];
