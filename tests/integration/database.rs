@@ -252,7 +252,7 @@ fn damaged_databases_are_salvaged() {
         let dir = new_dir();
         fs::write(database(&dir), &bytes).expect("written");
         let broker = start(&dir);
-        let log = broker.log_text();
+        let log = broker.log_of_start();
         assert!(log.contains("is damaged"), "{name}: {log}");
         assert!(log.contains("Saved from it: "), "{name}: {log}");
         let aside = fs::read_dir(&dir)
@@ -396,7 +396,7 @@ fn taking_over_from_mosquitto() {
     fs::copy(&source, &file).expect("copied");
     for life in 0..2 {
         let broker = start(&dir);
-        assert_eq!(broker.log_text().contains("Taken over from"), life == 0);
+        assert_eq!(broker.log_of_start().contains("Taken over from"), life == 0);
         let mut client = broker.open(Version::V311);
         client.send(lasting("old").clean(false));
         assert!(client.expect_connack().session_present);
@@ -609,7 +609,7 @@ fn a_damaged_database_on_a_full_disk() {
     }
     disk.heal();
     let broker = start(&dir);
-    assert!(broker.log_text().contains("Saved from it: 1 sessions"));
+    assert!(broker.log_of_start().contains("Saved from it: 1 sessions"));
     resumed(&broker, Version::V5, "client").fence();
     end(broker, Signal::TERM);
     fs::remove_dir_all(dir).expect("it is ours");
@@ -634,7 +634,7 @@ fn a_power_cut_while_a_database_is_salvaged() {
     connection.close().expect("closed");
     let disk = Disk::new(&data);
     let broker = Broker::start_in(&dir, &lines, &disk.environment());
-    assert!(broker.log_text().contains("Saved from it: "));
+    assert!(broker.log_of_start().contains("Saved from it: "));
     end(broker, Signal::KILL);
     let log = disk.log();
     // Names change in few places, and those are the ones.
@@ -895,7 +895,7 @@ fn rows_that_do_not_fit() {
     opened.connection.close().expect("closed");
     for life in 0..2 {
         let broker = start(&dir);
-        let log = broker.log_text();
+        let log = broker.log_of_start();
         assert!(!log.contains("is damaged"), "{log}");
         assert!(log.contains("do not fit"), "{log}");
         assert!(!log.contains('\u{1b}'), "{log}");

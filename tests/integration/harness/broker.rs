@@ -282,6 +282,13 @@ impl Broker {
         self.log.lines.lock().expect("no holder panics").join("\n")
     }
 
+    /// What it said until it ran, as [`Broker::log_text`]; its lines may come later than its first answers.
+    #[track_caller]
+    pub fn log_of_start(&self) -> String {
+        self.wait_for_log(" running");
+        self.log_text()
+    }
+
     /// Sends a signal to the broker.
     pub fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.process), signal).expect("the process is our child");
