@@ -96,6 +96,8 @@ pub struct Client {
     server_alias_maximum: u16,
     /// How many messages may be under way to the server; where its version is not told, what the server is set to.
     pub receive_maximum: usize,
+    /// Whether some topics are not for everybody.
+    pub is_restricted: bool,
 }
 
 impl Client {
@@ -124,6 +126,7 @@ impl Client {
             own_aliases: Vec::new(),
             server_alias_maximum: 0,
             receive_maximum: usize::MAX,
+            is_restricted: false,
         }
     }
 
@@ -394,6 +397,8 @@ impl Client {
     fn handle(&mut self, packet: Packet<'_>, ledger: &mut Ledger) {
         match packet {
             Packet::Connack(connack) => {
+                let is_known = connack.session_present
+                    || (self.version == ProtocolVersion::V31 && !self.wants_clean);
                 (self.is_accepted, self.wants_clean) = (true, false);
                 self.server_alias_maximum = 0;
                 for property in connack.properties.iter() {
@@ -401,7 +406,7 @@ impl Client {
                         self.server_alias_maximum = maximum;
                     }
                 }
-                self.resume(connack.session_present);
+                self.resume(is_known);
             }
             Packet::Publish(publish) => {
                 let mut topic = publish.topic.to_owned();
@@ -426,12 +431,19 @@ impl Client {
                     _ => {}
                 }
             }
-            Packet::Puback(ack) | Packet::Pubcomp(ack) => {
-                let id = ack.packet_id.get();
-                if let Some(index) = self.outgoing.iter().position(|it| it.packet_id == id) {
-                    let message = self.outgoing.remove(index);
-                    if !ack.reason_code.is_error() {
-                        ledger.acknowledged(message.number);
+            Packet::Puback(ack) => {
+                if let Some(message) = self.finish(ack.packet_id)
+                    && !ack.reason_code.is_error()
+                {
+                    ledger.acknowledged(message.number);
+                }
+            }
+            Packet::Pubcomp(ack) => {
+                // Whatever expired meanwhile, or may not be published any more, goes to nobody.
+                if let Some(message) = self.finish(ack.packet_id) {
+                    match message.expiry_seconds.is_some() || self.is_restricted {
+                        true => ledger.acknowledged(message.number),
+                        false => ledger.completed(message.number),
                     }
                 }
             }
@@ -476,6 +488,12 @@ impl Client {
         }
     }
 
+    fn finish(&mut self, packet_id: PacketId) -> Option<Outgoing> {
+        let id = packet_id.get();
+        let index = self.outgoing.iter().position(|it| it.packet_id == id)?;
+        Some(self.outgoing.remove(index))
+    }
+
     fn put_pubrel(&mut self, packet_id: PacketId) {
         Ack::new(packet_id, ReasonCode::Success).encode(
             PacketType::Pubrel,
@@ -485,12 +503,12 @@ impl Client {
     }
 
     /// CONNACK: what is not finished goes on, or is forgotten with its session.
-    fn resume(&mut self, session_present: bool) {
+    fn resume(&mut self, is_known: bool) {
         // 3.1 cannot tell; its clients go on, but do not rely on what they once subscribed to.
         if self.version == ProtocolVersion::V31 {
             self.confirmed.clear();
         }
-        if !session_present && self.version != ProtocolVersion::V31 {
+        if !is_known {
             self.outgoing.clear();
             self.incoming.clear();
             self.confirmed.clear();

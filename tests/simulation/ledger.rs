@@ -19,6 +19,9 @@ struct Entry {
     /// Sessions that it must reach once it is acknowledged, and until when.
     must_reach: Vec<(String, u64, Option<u64>)>,
     is_acknowledged: bool,
+    /// Whether the broker passed it on, and no crash made that undone.
+    is_routed: bool,
+
     /// When the retained message of its topic was set by it.
     retained_at: Option<(String, u64)>,
 }
@@ -57,6 +60,7 @@ impl Ledger {
             return;
         };
         (entry.qos, entry.retain) = (message.qos, message.retain);
+        entry.is_routed = true;
         if message.retain {
             entry.retained_at = Some((message.topic.clone(), routed.serial));
         }
@@ -95,10 +99,22 @@ impl Ledger {
         }
     }
 
+    /// Its publisher, who had heard that the broker owns it, heard that it was released.
+    pub fn completed(&mut self, number: u64) {
+        let entry = self.entry(number);
+        let is_there = entry.is_none_or(|entry| entry.is_routed);
+        assert!(
+            is_there,
+            "message {number} was received and released, and went to nobody"
+        );
+        self.acknowledged(number);
+    }
+
     /// The broker is killed: what nobody was told of is as if it had never been.
     pub fn crashed(&mut self) {
         for entry in self.messages.iter_mut().filter(|it| !it.is_acknowledged) {
             entry.must_reach.clear();
+            entry.is_routed = false;
             entry.retained_at = None;
         }
     }

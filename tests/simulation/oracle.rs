@@ -1371,7 +1371,10 @@ fn could_take(pots: &[&mut Pot], taken: &Taken, tried: &mut BTreeSet<usize>) -> 
 
 /// Takes it.
 fn take(pots: &mut [&mut Pot], taken: Taken, tried: &mut BTreeSet<usize>) -> bool {
-    for index in 0..pots.len() {
+    // First what must go to somebody.
+    let mut indexes: Vec<usize> = (0..pots.len()).collect();
+    indexes.sort_by_key(|&index| !pots[index].must);
+    for index in indexes {
         if !pots[index].gives(&taken) || !tried.insert(index) {
             continue;
         }

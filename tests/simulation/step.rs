@@ -15,6 +15,9 @@ pub struct Plan {
     /// `max_inflight_messages`.
     pub inflight_max: u16,
     pub is_durable: bool,
+    /// Whether the broker is killed often, among clients that stay and send QoS 2 for the most part.
+    pub is_crashy: bool,
+
     /// Seeds what the broker draws.
     pub seed: u64,
 }
@@ -139,13 +142,15 @@ fn pick<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
 impl Plan {
     pub fn new(seed: u64) -> Plan {
         let mut rng = Rng::with_seed(seed);
+        let is_crashy = rng.u8(..3) == 0;
         let count = match rng.u8(..20) {
+            _ if is_crashy => rng.usize(2..4),
             0 => rng.usize(60..200),
             1..6 => rng.usize(6..20),
             _ => rng.usize(2..6),
         };
-        let has_limits = rng.u8(..4) == 0;
-        let slow = rng.u8(..3) == 0;
+        let has_limits = !is_crashy && rng.u8(..4) == 0;
+        let slow = !is_crashy && rng.u8(..3) == 0;
         let clients = (0..count).map(|_| Person {
             version: pick(&mut rng, &[3, 4, 4, 5, 5, 5]),
             is_lazy: rng.u8(..3) == 0,
@@ -168,7 +173,8 @@ impl Plan {
                 rights: Rights::All,
             },
             inflight_max: pick(&mut rng, &[20, 20, 0, 1, 3]),
-            is_durable: rng.u8(..4) != 0,
+            is_durable: is_crashy || rng.u8(..4) != 0,
+            is_crashy,
             seed,
         }
     }
@@ -179,7 +185,8 @@ impl Plan {
         let has_reloads = rng.u8(..4) == 0;
         let crash = if self.is_durable { rng.u32(..4) } else { 0 };
         // How often each kind comes: Connect, Publish, Subscribe, ... in the order of `Step`.
-        let weights = [
+        let crashy = [14, 30, 5, 0, 0, 0, 30, 30, 5, 2, 20, 12, 1, 5, 0, 3];
+        let mixed = [
             rng.u32(4..12),
             rng.u32(10..40),
             rng.u32(3..10),
@@ -198,31 +205,51 @@ impl Plan {
             rng.u32(1..8),
         ];
         let mut steps = Vec::with_capacity(count);
+        let weights = if self.is_crashy { crashy } else { mixed };
         // A story needs somebody in it.
         for client in 0..self.clients.len().min(count / 4) {
-            steps.push(connect(&mut rng, client as u8));
+            steps.push(connect(&mut rng, client as u8, self.is_crashy));
         }
         while steps.len() < count {
-            steps.push(step(&mut rng, &weights));
+            steps.push(step(&mut rng, &weights, self.is_crashy));
         }
         steps
     }
 }
 
-fn connect(rng: &mut Rng, client: u8) -> Step {
+fn connect(rng: &mut Rng, client: u8, stays: bool) -> Step {
+    if stays {
+        return Step::Connect {
+            client,
+            clean: rng.u8(..30) == 0,
+            expiry_seconds: 3600,
+            keep_alive: 0,
+            will: None,
+        };
+    }
     Step::Connect {
         client,
         clean: rng.u8(..4) == 0,
         expiry_seconds: pick(rng, &[0, 5, 60, 3600, 3600, u32::MAX]),
         keep_alive: pick(rng, &[0, 0, 2, 10]),
         will: (rng.u8(..3) == 0).then(|| WillStep {
-            message: message(rng),
+            message: message(rng, false),
             delay_seconds: pick(rng, &[0, 0, 3, 30]),
         }),
     }
 }
 
-fn message(rng: &mut Rng) -> MessageStep {
+fn message(rng: &mut Rng, is_plain: bool) -> MessageStep {
+    if is_plain {
+        return MessageStep {
+            topic: rng.u8(..),
+            qos: pick(rng, &[2, 2, 2, 2, 1]),
+            retain: rng.u8(..12) == 0,
+            expiry_seconds: None,
+            bytes: rng.u16(5..20),
+            wants_alias: false,
+        };
+    }
     MessageStep {
         topic: rng.u8(..),
         qos: rng.u8(..3),
@@ -238,7 +265,7 @@ fn message(rng: &mut Rng) -> MessageStep {
     }
 }
 
-fn step(rng: &mut Rng, weights: &[u32; 16]) -> Step {
+fn step(rng: &mut Rng, weights: &[u32; 16], is_crashy: bool) -> Step {
     let sum: u32 = weights.iter().sum();
     let mut at = rng.u32(..sum);
     let kind = weights.iter().position(|&weight| {
@@ -248,8 +275,8 @@ fn step(rng: &mut Rng, weights: &[u32; 16]) -> Step {
     });
     let client = rng.u8(..);
     match kind.expect("below the sum") {
-        0 => connect(rng, client),
-        1 => Step::Publish(client, message(rng)),
+        0 => connect(rng, client, is_crashy),
+        1 => Step::Publish(client, message(rng, is_crashy)),
         2 => Step::Subscribe {
             client,
             filters: (0..rng.usize(1..4))

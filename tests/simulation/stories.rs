@@ -26,6 +26,8 @@ fn plan(first: Person, inflight_max: u16, queued_max: Option<usize>) -> Plan {
         },
         inflight_max,
         is_durable: true,
+        is_crashy: false,
+
         seed: 1,
     }
 }

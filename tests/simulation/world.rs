@@ -295,6 +295,9 @@ impl World {
             Step::Configure(rights) => {
                 let rights = [Rights::All, Rights::NotB, Rights::OnlyA][usize::from(*rights % 3)];
                 self.is_restricted = true;
+                self.clients
+                    .iter_mut()
+                    .for_each(|it| it.is_restricted = true);
                 self.oracle.reconfigure(rights);
                 let config = config(&self.plan, rights);
                 let auth = Auth::load(&config).expect("good files");
