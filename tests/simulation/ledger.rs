@@ -19,8 +19,8 @@ struct Entry {
     /// Sessions that it must reach once it is acknowledged, and until when.
     must_reach: Vec<(String, u64, Option<u64>)>,
     is_acknowledged: bool,
-    /// Whether the broker passed it on, and no crash made that undone.
-    is_routed: bool,
+    /// When the broker last passed it on, and no crash made that undone.
+    routed_at: Option<u64>,
 
     /// When the retained message of its topic was set by it.
     retained_at: Option<(String, u64)>,
@@ -60,7 +60,7 @@ impl Ledger {
             return;
         };
         (entry.qos, entry.retain) = (message.qos, message.retain);
-        entry.is_routed = true;
+        entry.routed_at = Some(routed.serial);
         if message.retain {
             entry.retained_at = Some((message.topic.clone(), routed.serial));
         }
@@ -102,7 +102,7 @@ impl Ledger {
     /// Its publisher, who had heard that the broker owns it, heard that it was released.
     pub fn completed(&mut self, number: u64) {
         let entry = self.entry(number);
-        let is_there = entry.is_none_or(|entry| entry.is_routed);
+        let is_there = entry.is_none_or(|entry| entry.routed_at.is_some());
         assert!(
             is_there,
             "message {number} was received and released, and went to nobody"
@@ -110,12 +110,16 @@ impl Ledger {
         self.acknowledged(number);
     }
 
-    /// The broker is killed: what nobody was told of is as if it had never been.
-    pub fn crashed(&mut self) {
-        for entry in self.messages.iter_mut().filter(|it| !it.is_acknowledged) {
-            entry.must_reach.clear();
-            entry.is_routed = false;
-            entry.retained_at = None;
+    /// The broker is killed: what happened after `stored` is as if it had never been, unless somebody was told of it.
+    pub fn crashed(&mut self, stored: u64) {
+        for entry in &mut self.messages {
+            if entry.routed_at.is_some_and(|at| at > stored) {
+                entry.routed_at = None;
+                if !entry.is_acknowledged {
+                    entry.must_reach.clear();
+                    entry.retained_at = None;
+                }
+            }
         }
     }
 

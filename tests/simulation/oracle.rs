@@ -309,6 +309,11 @@ impl Oracle {
         self.serial
     }
 
+    /// The last serial that was given.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
     /// Later serials than any that a crash forgot.
     pub fn continue_from(&mut self, other: &Oracle) {
         self.serial = self.serial.max(other.serial);

@@ -144,7 +144,7 @@ impl Plan {
         let mut rng = Rng::with_seed(seed);
         let is_crashy = rng.u8(..3) == 0;
         let count = match rng.u8(..20) {
-            _ if is_crashy => rng.usize(2..4),
+            _ if is_crashy => 2,
             0 => rng.usize(60..200),
             1..6 => rng.usize(6..20),
             _ => rng.usize(2..6),
@@ -185,7 +185,7 @@ impl Plan {
         let has_reloads = rng.u8(..4) == 0;
         let crash = if self.is_durable { rng.u32(..4) } else { 0 };
         // How often each kind comes: Connect, Publish, Subscribe, ... in the order of `Step`.
-        let crashy = [14, 30, 5, 0, 0, 0, 30, 30, 5, 2, 20, 12, 1, 5, 0, 3];
+        let crashy = [1, 16, 4, 0, 0, 0, 40, 40, 5, 2, 30, 10, 1, 4, 0, 2];
         let mixed = [
             rng.u32(4..12),
             rng.u32(10..40),
@@ -211,7 +211,13 @@ impl Plan {
             steps.push(connect(&mut rng, client as u8, self.is_crashy));
         }
         while steps.len() < count {
-            steps.push(step(&mut rng, &weights, self.is_crashy));
+            let step = step(&mut rng, &weights, self.is_crashy);
+            let all_come_back = self.is_crashy && matches!(step, Step::Crash { .. });
+            steps.push(step);
+            if all_come_back {
+                let clients = 0..self.clients.len() as u8;
+                steps.extend(clients.map(|client| connect(&mut rng, client, true)));
+            }
         }
         steps
     }
@@ -274,6 +280,11 @@ fn step(rng: &mut Rng, weights: &[u32; 16], is_crashy: bool) -> Step {
         is_here
     });
     let client = rng.u8(..);
+    let sizes: &[u16] = if is_crashy {
+        &[20, u16::MAX]
+    } else {
+        &[1, 3, 20, 2000, u16::MAX]
+    };
     match kind.expect("below the sum") {
         0 => connect(rng, client, is_crashy),
         1 => Step::Publish(client, message(rng, is_crashy)),
@@ -295,14 +306,14 @@ fn step(rng: &mut Rng, weights: &[u32; 16], is_crashy: bool) -> Step {
             expiry_seconds: pick(rng, &[None, None, Some(0), Some(7), Some(u32::MAX)]),
         },
         6 => {
-            let bytes = pick(rng, &[1, 3, 20, 2000, u16::MAX]);
+            let bytes = pick(rng, sizes);
             Step::Up(
                 client,
                 bytes,
                 pick(rng, &[Which::Oldest, Which::Oldest, Which::Newest]),
             )
         }
-        7 => Step::Down(client, pick(rng, &[1, 3, 20, 2000, u16::MAX])),
+        7 => Step::Down(client, pick(rng, sizes)),
         8 => Step::Ack(client),
         9 => Step::Lose {
             client,

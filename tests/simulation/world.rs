@@ -665,7 +665,7 @@ impl World {
         }
         self.check_promises();
         self.clients.iter_mut().for_each(Client::disconnected);
-        self.ledger.get_mut().crashed();
+        self.ledger.get_mut().crashed(self.durable.serial());
         self.sockets.clear();
         self.under_way = None;
         self.now += millis;
