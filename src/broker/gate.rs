@@ -243,7 +243,12 @@ impl Broker {
                 link.answer(output, |out| out.extend_from_slice(&answer));
                 self.replay(key, now);
             }
-            Held::Publish(packet_id) => send_held(session, link, packet_id, output, now),
+            Held::Publish(packet_id) => {
+                if !send_held(session, link, packet_id, output, now) {
+                    // Its place is free, and no acknowledgement is going to say so.
+                    self.pump(key, now);
+                }
+            }
             Held::Copy(delivery) => {
                 super::deliver::send_copy(session, link, &delivery, output, now)
             }
@@ -254,3 +259,6 @@ impl Broker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

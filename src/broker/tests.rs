@@ -68,6 +68,11 @@ impl World {
     }
 
     pub(super) fn subscribe(&mut self, connection: ConnectionKey, filter: &str, qos: QoS) {
+        self.send_subscribe(connection, filter, qos);
+        assert_eq!(self.sent(connection)[0], 0x90, "SUBACK comes first");
+    }
+
+    pub(super) fn send_subscribe(&mut self, connection: ConnectionKey, filter: &str, qos: QoS) {
         let mut bytes = Vec::new();
         let filters = [(filter, SubscriptionOptions::new(qos))];
         let version = ProtocolVersion::V5;
@@ -76,10 +81,14 @@ impl World {
         let limits = self.broker.limits(connection).expect("attached");
         let (packet, _) = mqtt::decode(&bytes, limits).expect("valid").expect("whole");
         self.handle(connection, packet);
-        assert_eq!(self.sent(connection)[0], 0x90, "SUBACK comes first");
     }
 
-    fn publish(&mut self, connection: ConnectionKey, topic: &str, properties: Properties<'_>) {
+    pub(super) fn publish(
+        &mut self,
+        connection: ConnectionKey,
+        topic: &str,
+        properties: Properties<'_>,
+    ) {
         let packet_id = Some(mqtt::PacketId::FIRST);
         self.handle(
             connection,
@@ -139,7 +148,7 @@ impl World {
     }
 }
 
-fn v5(client_id: &str) -> Connect<'_> {
+pub(super) fn v5(client_id: &str) -> Connect<'_> {
     Connect {
         version: ProtocolVersion::V5,
         is_bridge: false,
@@ -153,7 +162,7 @@ fn v5(client_id: &str) -> Connect<'_> {
     }
 }
 
-fn properties(list: &[Property<'_>]) -> PropertyBuffer {
+pub(super) fn properties(list: &[Property<'_>]) -> PropertyBuffer {
     let mut buffer = PropertyBuffer::new();
     list.iter().for_each(|&property| buffer.push(property));
     buffer
