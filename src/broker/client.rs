@@ -6,7 +6,7 @@
 //! 3. A slot without a name has a link: it waits for CONNECT.
 
 use super::deliver::Output;
-use super::gate::HELD_MAX;
+use super::gate::Waiting;
 use super::session::Session;
 use super::timers::{Time, TimerKey};
 use crate::auth::password::PasswordHash;
@@ -101,9 +101,7 @@ pub struct Link {
     /// PUBLISH packets that wait because the socket would not take more; the same estimate.
     pub backlog: u32,
     /// How much of what is for it waits for a commit.
-    pub held: u32,
-    /// How many SUBACKs and UNSUBACKs are among that.
-    pub held_answers: u32,
+    pub held: Waiting,
     /// Whether the whole outbox waits for a commit, since CONNACK does.
     pub is_held: bool,
     /// Whether the log was told of an acknowledgement for nothing.
@@ -149,8 +147,7 @@ impl Link {
             outbox: Outbox::new(),
             answer_bytes: 0,
             backlog: 0,
-            held: 0,
-            held_answers: 0,
+            held: Waiting::default(),
             is_held: false,
             warned_of_unknown: false,
             warned_of_quota: false,
@@ -192,7 +189,7 @@ impl Link {
 
     /// Whether so many of its answers wait that its next packets should wait too.
     pub fn is_congested(&self) -> bool {
-        self.answer_bytes > ANSWER_BYTES_MAX || self.held > HELD_MAX
+        self.answer_bytes.saturating_add(self.held.answer_bytes) > ANSWER_BYTES_MAX
     }
 
     /// The socket took `sent` bytes of the outbox; the rest waits on.

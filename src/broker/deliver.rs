@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::config::log_target::NOTICE;
 use crate::mqtt::primitive::VARIABLE_BYTE_INTEGER_MAX;
 use crate::mqtt::{PacketId, ProtocolVersion, PublishHeader, QoS, SubscriptionOptions};
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 /// Payloads of at least this many bytes are not copied into each outbox but referred to, when more than one client gets
@@ -214,6 +215,15 @@ pub fn deliver(
                 if publication.is_released
                     && let Some(batch) = output.journal.pending() =>
             {
+                let bytes_max = config
+                    .max_queued_bytes
+                    .map_or(usize::MAX, NonZeroUsize::get);
+                if link
+                    .held
+                    .is_full_of_copies(bytes_max.min(BACKLOG_BYTES_MAX))
+                {
+                    return drop_publication(session, output);
+                }
                 let delivery = Delivery::new(publication, qos, retain, wanted.identifiers, output);
                 link.hold(batch, Held::Copy(Box::new(delivery)), output);
             }

@@ -158,6 +158,10 @@ impl Broker {
         if matches!(link.password, Password::Waits) {
             self.waiting.forget(link.connection);
         }
+        let clients = &self.clients;
+        self.output.gate.abandon(link.held, |connection| {
+            clients.by_connection(connection).is_some()
+        });
         let mut outbox = std::mem::take(&mut link.outbox);
         if link.is_held {
             // CONNACK would be the first packet of it, and what it confirms is not stored.

@@ -12,7 +12,10 @@
 //! 4. What waits for one connection keeps its order [MQTT-4.6.0-2], [MQTT-4.6.0-3], [MQTT-4.6.0-4]: while something waits,
 //!    further acknowledgements wait behind it.
 //! 5. Nothing is sent on a connection before its CONNACK [MQTT-3.2.0-1]: while that waits, so does the whole outbox.
-//! 6. What waits for a connection that ended is forgotten: its peer asks again, or never knew.
+//! 6. What waits for a connection that ended is forgotten: its peer asks again, or never knew. However long the disk takes
+//!    and however often they come again, the line is at most about twice as long as what waits for those who are there.
+//! 7. What waits for one connection is bounded: answers as if they were in its outbox, PUBLISH packets of exchanges by its
+//!    window, and copies without an exchange as QoS 0 is for clients that do not read.
 
 use super::Broker;
 use super::client::{Client, ClientKey, Link};
@@ -24,9 +27,15 @@ use crate::buffer::ConnectionKey;
 use crate::mqtt::{Ack, PacketId, PacketType, QoS, ReasonCode};
 use std::collections::VecDeque;
 
-/// How many answers of one client may wait before it is not read from any more: with the smallest ones, as many bytes as
-/// may wait in its outbox.
-pub(super) const HELD_MAX: u32 = super::client::ANSWER_BYTES_MAX / 4;
+/// The smallest answer, in bytes.
+const ACK_BYTES: u32 = 4;
+
+/// How many of the smallest answers of one client may wait before it is not read from any more, since they have as many
+/// bytes as may wait in its outbox; and how many copies of messages may wait for it.
+const HELD_MAX: u32 = super::client::ANSWER_BYTES_MAX / ACK_BYTES;
+
+/// How many entries for connections that are gone may stand in the line in any case.
+const ABANDONED_MAX: usize = 1024;
 
 /// What waits.
 #[derive(Debug)]
@@ -59,10 +68,65 @@ struct Entry {
 
 const _: () = assert!(size_of::<Entry>() <= 40);
 
+impl Held {
+    /// The bytes of an answer.
+    fn answer_bytes(&self) -> u32 {
+        match self {
+            Held::Ack { .. } => ACK_BYTES,
+            Held::Answer(answer) => u32::try_from(answer.len()).unwrap_or(u32::MAX),
+            Held::Publish(_) | Held::Copy(_) | Held::Outbox => 0,
+        }
+    }
+}
+
+/// How much of what is for one connection waits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waiting {
+    /// Everything.
+    pub all: u32,
+    /// SUBACKs and UNSUBACKs.
+    pub answers: u32,
+    /// The bytes of everything that confirms something.
+    pub answer_bytes: u32,
+    /// Copies without an exchange.
+    pub copies: u32,
+    /// The bytes of their payloads.
+    pub copied_bytes: usize,
+}
+
+impl Waiting {
+    fn add(&mut self, held: &Held) {
+        self.all += 1;
+        self.answers += u32::from(matches!(held, Held::Answer(_)));
+        self.answer_bytes = self.answer_bytes.saturating_add(held.answer_bytes());
+        if let Held::Copy(delivery) = held {
+            self.copies += 1;
+            self.copied_bytes += delivery.message.payload().len();
+        }
+    }
+
+    fn remove(&mut self, held: &Held) {
+        self.all -= 1;
+        self.answers -= u32::from(matches!(held, Held::Answer(_)));
+        self.answer_bytes = self.answer_bytes.saturating_sub(held.answer_bytes());
+        if let Held::Copy(delivery) = held {
+            self.copies -= 1;
+            self.copied_bytes -= delivery.message.payload().len();
+        }
+    }
+
+    /// Whether no copy more is to wait; `bytes_max` is what their payloads may have.
+    pub fn is_full_of_copies(&self, bytes_max: usize) -> bool {
+        self.copies >= HELD_MAX || self.copied_bytes >= bytes_max
+    }
+}
+
 /// The line.
 #[derive(Debug, Default)]
 pub struct Gate {
     line: VecDeque<Entry>,
+    /// How many entries are for connections that are gone.
+    abandoned: usize,
 }
 
 impl Gate {
@@ -77,13 +141,21 @@ impl Gate {
             _ => None,
         }
     }
+
+    /// A connection is gone for which that much waits. `is_attached` tells who is still there.
+    pub fn abandon(&mut self, waiting: Waiting, is_attached: impl Fn(ConnectionKey) -> bool) {
+        self.abandoned += waiting.all as usize;
+        if self.abandoned > ABANDONED_MAX.max(self.line.len() / 2) {
+            self.line.retain(|entry| is_attached(entry.connection));
+            self.abandoned = 0;
+        }
+    }
 }
 
 impl Link {
     /// Lets `held` wait for `batch`.
     pub fn hold(&mut self, batch: u64, held: Held, output: &mut Output) {
-        self.held += 1;
-        self.held_answers += u32::from(matches!(held, Held::Answer(_)));
+        self.held.add(&held);
         let connection = self.connection;
         output.gate.line.push_back(Entry {
             batch,
@@ -102,7 +174,7 @@ impl Link {
     /// way: what the packet asks for may have been done by an earlier one, of another connection.
     fn batch_of_answer(&self, session: &Session, output: &Output) -> Option<u64> {
         let batch = output.journal.pending()?;
-        let waits = self.held > 0 || session.row.is_some() || output.journal.packet_changed();
+        let waits = self.held.all > 0 || session.row.is_some() || output.journal.packet_changed();
         waits.then_some(batch)
     }
 
@@ -205,8 +277,9 @@ impl Broker {
 
     fn release_until(&mut self, committed: u64, now: Time) {
         while let Some(entry) = self.output.gate.pop(committed) {
-            if let Some(key) = self.clients.by_connection(entry.connection) {
-                self.release(key, entry.held, now);
+            match self.clients.by_connection(entry.connection) {
+                Some(key) => self.release(key, entry.held, now),
+                None => self.output.gate.abandoned -= 1,
             }
         }
         if self.output.gate.line.is_empty() && self.output.gate.line.capacity() > HELD_MAX as usize
@@ -228,7 +301,7 @@ impl Broker {
             // What it sent meanwhile waits unread because of us.
             link.last_packet = now;
         }
-        link.held -= 1;
+        link.held.remove(&held);
         let output = &mut self.output;
         match held {
             Held::Ack {
@@ -239,7 +312,6 @@ impl Broker {
                 link.send_ack(kind, packet_id, reason_code, output);
             }
             Held::Answer(answer) => {
-                link.held_answers -= 1;
                 link.answer(output, |out| out.extend_from_slice(&answer));
                 self.replay(key, now);
             }

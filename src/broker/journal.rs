@@ -16,6 +16,7 @@ use super::inflight::{Delivery, SubscriptionIdentifiers};
 use super::message::Message;
 use super::principal::Principal;
 use crate::mqtt::{PacketId, QoS};
+use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -240,7 +241,9 @@ impl Kind for OfSession {
     fn removed(pending: &mut Pending, id: u64) {
         // Its subscriptions go with it, those that were not stored yet as well.
         pending.subscriptions.remove(&id);
-        pending.removed.sessions.push(id);
+        if !pending.begun.remove(&id) {
+            pending.removed.sessions.push(id);
+        }
     }
 }
 
@@ -306,18 +309,26 @@ struct NewReceived {
     message: Rc<Message>,
 }
 
-/// Options and identifier of a subscription; `None` where it was ended.
-type SubscriptionState = Option<(u8, u32)>;
+/// What became of a subscription.
+#[derive(Debug)]
+struct SubscriptionChange {
+    /// Its options and identifier; `None` where it was ended.
+    now: Option<(u8, u32)>,
+    /// Whether the batches before have it.
+    is_stored: bool,
+}
 
 /// What the next batch will have.
 #[derive(Debug, Default)]
 pub struct Pending {
     sessions: Set<ClientKey>,
+    /// The rows of sessions that began.
+    begun: Set<u64>,
     deliveries: Map<u64, NewDelivery>,
     progress: Map<u64, (PacketId, bool)>,
     received: Map<u64, NewReceived>,
     /// By session, then by filter.
-    subscriptions: Map<u64, Map<String, SubscriptionState>>,
+    subscriptions: Map<u64, Map<String, SubscriptionChange>>,
     /// Messages that became the retained message of their topic.
     retained: Map<*const Message, (Rc<Message>, Option<Rc<Principal>>)>,
     /// Stored messages that something replaced as the retained message of their topic.
@@ -446,7 +457,10 @@ impl Journal {
 
     /// The row of a session that begins.
     pub fn session_row(&self) -> Option<Row<OfSession>> {
-        self.row(self.state.as_ref()?.next_id())
+        let state = self.state.as_ref()?;
+        let id = state.next_id();
+        state.change(|pending| pending.begun.insert(id));
+        self.row(id)
     }
 
     /// The session in `key` began or changed.
@@ -524,26 +538,39 @@ impl Journal {
         self.row(id)
     }
 
-    /// A session subscribed, with these options and this identifier.
+    /// A session subscribed, with these options and this identifier. `is_new` says that it was not subscribed before.
     pub fn subscribed(
         &self,
         session: &Row<OfSession>,
         filter: String,
         options: u8,
         identifier: u32,
+        is_new: bool,
     ) {
-        self.subscription(session, filter, Some((options, identifier)));
+        session.state.change(|pending| {
+            let of_session = pending.subscriptions.entry(session.id).or_default();
+            let now = Some((options, identifier));
+            let is_stored = !is_new;
+            of_session
+                .entry(filter)
+                .and_modify(|change| change.now = now)
+                .or_insert(SubscriptionChange { now, is_stored });
+        });
     }
 
     /// A session is subscribed no more.
     pub fn unsubscribed(&self, session: &Row<OfSession>, filter: String) {
-        self.subscription(session, filter, None);
-    }
-
-    fn subscription(&self, session: &Row<OfSession>, filter: String, now: SubscriptionState) {
         session.state.change(|pending| {
             let of_session = pending.subscriptions.entry(session.id).or_default();
-            of_session.insert(filter, now);
+            match of_session.entry(filter) {
+                Entry::Occupied(change) if !change.get().is_stored => {
+                    change.remove();
+                }
+                change => {
+                    let (now, is_stored) = (None, true);
+                    change.insert(SubscriptionChange { now, is_stored });
+                }
+            }
         });
     }
 
@@ -617,8 +644,8 @@ impl Journal {
             .map(|(id, (packet_id, over))| (id, packet_id.get(), over))
             .collect();
         for (session, filters) in pending.subscriptions {
-            for (filter, now) in filters {
-                match now {
+            for (filter, change) in filters {
+                match change.now {
                     Some((options, identifier)) => {
                         let record = SubscriptionRecord {
                             session,

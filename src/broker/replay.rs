@@ -221,7 +221,7 @@ impl Broker {
     pub(super) fn replay(&mut self, key: ClientKey, now: Time) {
         let Client { session, link } = &mut self.clients[key];
         // SUBACK comes first, also where it waits.
-        let Some(link) = link.as_mut().filter(|link| link.held_answers == 0) else {
+        let Some(link) = link.as_mut().filter(|link| link.held.answers == 0) else {
             return;
         };
         let Some(mut replay) = session.replay.take() else {

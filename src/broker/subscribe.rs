@@ -114,7 +114,7 @@ impl Broker {
         if let Some(row) = &session.row {
             let filter = self.subscriptions.filter_of(place);
             let journal = &self.output.journal;
-            journal.subscribed(row, filter, options.byte(), identifier);
+            journal.subscribed(row, filter, options.byte(), identifier, is_new);
         }
         let (name, qos) = (&session.client_id, options.qos() as u8);
         log::debug!("\t{filter} (QoS {qos})");

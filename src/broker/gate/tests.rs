@@ -1,9 +1,13 @@
 //! The line against disks that take their time: what waits costs a bounded amount of memory, and goes on afterwards.
 
-use crate::broker::Clocks;
+use super::Held;
 use crate::broker::tests::{World, properties, v5};
+use crate::broker::{Clocks, Ending};
 use crate::buffer::ConnectionKey;
-use crate::mqtt::{Ack, Connect, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode};
+use crate::mqtt::{
+    self, Ack, Connect, Packet, PacketId, Properties, Property, ProtocolVersion, Publish, QoS,
+    ReasonCode, Subscribe, SubscriptionOptions, Unsubscribe,
+};
 use std::num::NonZeroU16;
 
 impl World {
@@ -52,6 +56,16 @@ impl World {
         assert_eq!(self.sent(connection)[0], 0x90, "SUBACK comes first");
     }
 
+    fn unsubscribe(&mut self, connection: ConnectionKey, filter: &str) {
+        let mut bytes = Vec::new();
+        let version = ProtocolVersion::V5;
+        let packet_id = PacketId::FIRST;
+        Unsubscribe::encode(packet_id, Properties::NONE, &[filter], version, &mut bytes);
+        let limits = self.broker.limits(connection).expect("attached");
+        let (packet, _) = mqtt::decode(&bytes, limits).expect("valid").expect("whole");
+        self.handle(connection, packet);
+    }
+
     fn publish_exactly_once(&mut self, connection: ConnectionKey, id: u16, payload: &[u8]) {
         let packet_id = PacketId(NonZeroU16::new(id).expect("not 0"));
         let publish = Publish {
@@ -85,4 +99,122 @@ fn what_cannot_be_sent_after_its_commit_makes_room() {
     world.commit();
     let sent = world.sent(receiver);
     assert!(sent.ends_with(b"small"), "{sent:?}");
+}
+
+/// Clients give up waiting for CONNACK, and come again and again, for as long as the disk hangs.
+#[test]
+fn what_waits_for_connections_that_are_gone_is_forgotten_while_the_disk_hangs() {
+    let mut world = World::durable("");
+    let receiver = world.lasting("receiver", &[]);
+    world.subscribe_durably(receiver, "t", QoS::ExactlyOnce);
+    let lasting = properties(&[Property::SessionExpiryInterval(100)]);
+    for _ in 0..20_000 {
+        let connection = world.attach();
+        let packet = Packet::Connect(Connect {
+            clean_start: true,
+            properties: lasting.as_properties(),
+            ..v5("c")
+        });
+        world.broker.handle(connection, packet, world.now);
+        world
+            .broker
+            .detach(connection, Ending::ClosedByClient, world.now);
+        while world.broker.take_closing().is_some() {}
+    }
+    let waiting = world.broker.output.gate.line.len();
+    assert!(waiting < 3000, "{waiting} wait for nobody");
+    // Those who are still there are answered.
+    world.publish_exactly_once(receiver, 1, b"payload");
+    let batch = world.broker.take_batch(world.clocks()).expect("changed");
+    assert!(
+        batch.removed.sessions.is_empty(),
+        "what never got to the disk need not be removed"
+    );
+    world.broker.committed(world.now);
+    let sent = world.sent(receiver);
+    assert!(sent.windows(7).any(|it| it == b"payload"), "{sent:?}");
+}
+
+/// Filters that are subscribed to and given up are no more to the store than those that never were.
+#[test]
+fn subscriptions_that_come_and_go_before_a_commit_leave_nothing() {
+    let mut world = World::durable("");
+    let client = world.lasting("client", &[]);
+    world.subscribe_durably(client, "stored", QoS::AtLeastOnce);
+    for filter in ["a", "b", "stored", "c"] {
+        world.send_subscribe(client, filter, QoS::AtLeastOnce);
+        world.send_subscribe(client, filter, QoS::AtMostOnce);
+        world.unsubscribe(client, filter);
+    }
+    world.send_subscribe(client, "d", QoS::AtLeastOnce);
+    world.unsubscribe(client, "d");
+    world.send_subscribe(client, "d", QoS::AtLeastOnce);
+    let batch = world.broker.take_batch(world.clocks()).expect("changed");
+    let filters = |list: &[(u64, String)]| list.iter().map(|it| it.1.clone()).collect::<Vec<_>>();
+    assert_eq!(filters(&batch.removed.subscriptions), ["stored"]);
+    assert_eq!(batch.subscriptions.len(), 1);
+    assert_eq!(batch.subscriptions[0].filter, "d");
+    // And one that is stored, given up and wanted again stays.
+    world.unsubscribe(client, "d");
+    world.send_subscribe(client, "d", QoS::AtMostOnce);
+    world.unsubscribe(client, "d");
+    let batch = world.broker.take_batch(world.clocks()).expect("changed");
+    assert_eq!(filters(&batch.removed.subscriptions), ["d"]);
+}
+
+/// Answers that wait count by their bytes, as those in the outbox do.
+#[test]
+fn who_has_large_answers_that_wait_is_not_read_from() {
+    let mut world = World::durable("");
+    let client = world.lasting("client", &[]);
+    let filters = vec![("f", SubscriptionOptions::new(QoS::AtMostOnce)); 10_000];
+    let mut bytes = Vec::new();
+    let version = ProtocolVersion::V5;
+    Subscribe::encode(
+        PacketId::FIRST,
+        Properties::NONE,
+        &filters,
+        version,
+        &mut bytes,
+    );
+    for _ in 0..7 {
+        assert!(!world.broker.is_congested(client));
+        let limits = world.broker.limits(client).expect("attached");
+        let (packet, _) = mqtt::decode(&bytes, limits).expect("valid").expect("whole");
+        world.handle(client, packet);
+    }
+    assert!(
+        world.broker.is_congested(client),
+        "70,000 bytes wait for it"
+    );
+    world.commit();
+    assert!(!world.broker.is_congested(client));
+    assert!(world.sent(client).len() > 70_000);
+}
+
+/// Copies at QoS 0 of what was released wait for its commit too, but not without end, and without stopping anybody.
+#[test]
+fn copies_that_wait_are_bounded() {
+    let mut world = World::durable("max_queued_messages 0\nmax_queued_bytes 0\n");
+    let reader = world.lasting("reader", &[]);
+    world.subscribe_durably(reader, "t", QoS::AtMostOnce);
+    let sender = world.lasting("sender", &[]);
+    for round in 0..2 {
+        let (count, payload) =
+            [(17_000, vec![b'x'; 8]), (100, vec![b'x'; 1024 * 1024])][round].clone();
+        for _ in 0..count {
+            world.publish_exactly_once(sender, 1, &payload);
+        }
+        let copies = world.broker.output.gate.line.iter();
+        let copies = copies
+            .filter(|entry| matches!(entry.held, Held::Copy(_)))
+            .count();
+        assert_eq!(copies, [16_384, 16][round]);
+        assert!(
+            !world.broker.is_congested(reader),
+            "others' messages stop nobody"
+        );
+        world.commit();
+        assert!(world.sent(reader).len() >= copies * payload.len());
+    }
 }
