@@ -90,7 +90,7 @@ pub struct SessionRecord {
 }
 
 /// Who a session belongs to.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Owner {
     /// The User Name, of CONNECT or of the certificate.
     pub user_name: Option<String>,
@@ -101,7 +101,7 @@ pub struct Owner {
 }
 
 /// How it is known that somebody is who they say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ProofKind {
     /// It is not.
     #[default]
@@ -163,7 +163,7 @@ impl MessageRecord {
 }
 
 /// Who published a retained message, for `check_retain_source`; the broker itself where there is no Client Identifier.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Source {
     /// Their Client Identifier.
     pub client_id: Option<String>,

@@ -91,7 +91,7 @@ impl Broker {
         }
     }
 
-    fn drop_forbidden_subscriptions(&mut self, key: ClientKey) {
+    pub(super) fn drop_forbidden_subscriptions(&mut self, key: ClientKey) {
         let session = &mut self.clients[key].session;
         let Some(principal) = session.principal.as_ref().filter(|_| self.restricts) else {
             return;

@@ -76,6 +76,8 @@ pub struct Restoring<'a> {
     /// By their rows; what nothing refers to goes with this.
     messages: HashMap<u64, Rc<Message>, foldhash::fast::RandomState>,
     sessions: HashMap<u64, ClientKey, foldhash::fast::RandomState>,
+    /// Who published what is retained, once for all of it.
+    sources: HashMap<Source, Rc<Principal>>,
     counts: Counts,
 }
 
@@ -88,6 +90,7 @@ impl Broker {
             clocks,
             messages: HashMap::default(),
             sessions: HashMap::default(),
+            sources: HashMap::default(),
             counts: Counts::default(),
         }
     }
@@ -114,33 +117,64 @@ impl Broker {
 
     fn restored_principal(&self, client_id: &Rc<str>, owner: Owner) -> Principal {
         let port = owner.listener_port;
-        let mut listeners = self
-            .config
-            .listeners
-            .iter()
-            .enumerate()
-            .filter(|(_, listener)| listener.port == port)
-            .map(|(index, _)| index);
-        let first = listeners.next();
-        let is_the_only_one = first.is_some() && listeners.next().is_none();
-        let listener = first.unwrap_or(0);
+        let mut listeners = self.listeners_on(port);
+        let is_the_only_one = listeners.len() == 1;
+        if listeners.is_empty() {
+            // It has moved, or is no more.
+            listeners = (0..self.config.listeners.len()).collect();
+        }
         let user_name = owner.user_name.map(String::into_boxed_str);
-        let proof = match (owner.proof, &user_name) {
-            (ProofKind::None, _) | (ProofKind::Password, None) => Proof::None,
-            (ProofKind::Password, Some(name)) => {
-                let auth = self.authority.auth();
-                // Where names need no proof any more, nobody could prove theirs.
-                match auth.passwords(listener) {
-                    Some(passwords) => Proof::Password(passwords.hash_of(name).cloned()),
-                    None => Proof::None,
-                }
-            }
-            (ProofKind::Certificate, _) => Proof::Certificate,
-        };
+        let (proof, listener) = self.restored_proof(owner.proof, user_name.as_deref(), &listeners);
         let principal = Principal::new(&self.authority, client_id, user_name, proof, listener);
         match is_the_only_one {
             true => principal,
             false => principal.of_port(port),
+        }
+    }
+
+    fn listeners_on(&self, port: u16) -> Vec<usize> {
+        let all = self.config.listeners.iter().enumerate();
+        all.filter(|(_, listener)| listener.port == port)
+            .map(|(index, _)| index)
+            .collect()
+    }
+
+    /// How the name was proven, and through which of `listeners`, one of which it was: one whose password file has the
+    /// name, if there is any. Where names need no proof any more, nobody could prove theirs.
+    fn restored_proof(
+        &self,
+        proof: ProofKind,
+        user_name: Option<&str>,
+        listeners: &[usize],
+    ) -> (Proof, usize) {
+        let auth = self.authority.auth();
+        let first = listeners.first().copied().unwrap_or(0);
+        match (proof, user_name) {
+            (ProofKind::Password, Some(name)) => {
+                let mut asking = listeners
+                    .iter()
+                    .filter_map(|&listener| Some((listener, auth.passwords(listener)?)));
+                let Some((asks, _)) = asking.clone().next() else {
+                    return (Proof::None, first);
+                };
+                let known = asking
+                    .find_map(|(listener, file)| Some((listener, file.hash_of(name)?.clone())));
+                match known {
+                    Some((listener, hash)) => (Proof::Password(Some(hash)), listener),
+                    None => (Proof::Password(None), asks),
+                }
+            }
+            (ProofKind::Certificate, Some(_)) => {
+                let mut all = self.config.listeners.iter().enumerate();
+                let is_provable = all.any(|(index, listener)| {
+                    listener.takes_names_of_certificates() || auth.passwords(index).is_some()
+                });
+                match is_provable {
+                    true => (Proof::Certificate, first),
+                    false => (Proof::None, first),
+                }
+            }
+            (ProofKind::None, _) | (_, None) => (Proof::None, first),
         }
     }
 }
@@ -177,11 +211,14 @@ impl Restoring<'_> {
             self.broker.output.journal.unretained(message);
             return;
         }
-        let source = source.client_id.map(|client_id| {
-            let principal = self
-                .broker
-                .restored_principal(&Rc::from(client_id), source.owner);
-            Rc::new(principal)
+        let source = source.client_id.is_some().then(|| {
+            let broker = &*self.broker;
+            let principal = self.sources.entry(source);
+            let principal = principal.or_insert_with_key(|source| {
+                let client_id = Rc::from(source.client_id.as_deref().unwrap_or_default());
+                Rc::new(broker.restored_principal(&client_id, source.owner.clone()))
+            });
+            Rc::clone(principal)
         });
         let expiry = message.expires().map(|expires| {
             let index = self.broker.expiring.insert(Rc::clone(message));
@@ -246,11 +283,15 @@ impl Restoring<'_> {
             }))
         });
         session.will_due = session.will.as_ref().map(|will| {
-            let due = record.will_due.map(|due| clocks.time(due));
-            due.unwrap_or(now + will.delay)
+            // No later than if it had lost its connection now: the wall's clock may have been set back.
+            let latest = now + will.delay;
+            let due = record.will_due.map_or(latest, |due| clocks.time(due));
+            due.min(latest)
         });
-        let has_new_clock = session.ends.is_some() != record.ends.is_some()
-            || session.will_due.is_some() != record.will_due.is_some();
+        // What another limit made shorter is to be so from now on, and not anew from each start.
+        let has_new_clock = session.ends != record.ends.map(|ends| clocks.time(ends))
+            || session.will_due != record.will_due.map(|due| clocks.time(due))
+            || session.expiry.as_seconds() != record.expiry_seconds;
         let key = self.broker.clients.restore(session);
         self.broker.set_session_timer(key);
         if has_new_clock {
@@ -340,10 +381,11 @@ impl Restoring<'_> {
 
     /// Everything was put back.
     pub fn finish(self) -> Counts {
+        self.broker.subscriptions.rights_changed();
         for &key in self.sessions.values() {
             self.broker.clients[key].session.shrink();
+            self.broker.drop_forbidden_subscriptions(key);
         }
-        self.broker.subscriptions.rights_changed();
         self.counts
     }
 }
@@ -404,3 +446,6 @@ impl Scribe for Now<'_> {
         self.broker.tally.take_dropped()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,12 +22,16 @@ impl World {
     pub(super) fn new(lines: &str) -> World {
         let text = format!("listener 1883\nallow_anonymous true\nsys_interval 0\n{lines}");
         let config = Config::from_text("test.conf", text).expect("a good configuration");
+        World::with(config, Auth::default())
+    }
+
+    pub(super) fn with(config: Config, auth: Auth) -> World {
         let mut count = 0;
         let random = Box::new(move || {
             count += 1;
             count
         });
-        let broker = Broker::new(config, Auth::default(), Time::ZERO, Duration::ZERO, random);
+        let broker = Broker::new(config, auth, Time::ZERO, Duration::ZERO, random);
         World {
             broker,
             now: Time::ZERO,
