@@ -315,7 +315,8 @@ impl Broker {
         for &key in &clients {
             let session = &self.clients[key].session;
             let is_delayed = |will: &Will| !will.delay.is_zero();
-            if session.row.is_none() || !session.will.as_deref().is_some_and(is_delayed) {
+            let survives = session.row.is_some() && session.expiry != SessionExpiry::WithConnection;
+            if !survives || !session.will.as_deref().is_some_and(is_delayed) {
                 self.publish_will(key, now);
             }
         }

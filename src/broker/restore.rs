@@ -303,11 +303,17 @@ impl Restoring<'_> {
 
     /// Puts a subscription back.
     pub fn subscription(&mut self, record: &SubscriptionRecord) {
-        let key = self.sessions.get(&record.session).copied();
+        let Some(&key) = self.sessions.get(&record.session) else {
+            return; // its session ended with the broker
+        };
         let shared = topic::shared(&record.filter);
         let options = SubscriptionOptions::from_byte(record.options);
-        let (Some(key), Ok(shared), Some(options)) = (key, shared, options) else {
-            self.counts.misfits += u64::from(key.is_some());
+        let (Ok(shared), Some(options)) = (shared, options) else {
+            self.counts.misfits += 1;
+            if let Some(row) = &self.broker.clients[key].session.row {
+                let filter = record.filter.clone();
+                self.broker.output.journal.unsubscribed(row, filter);
+            }
             return;
         };
         let subscription = Subscription {

@@ -6,7 +6,7 @@ use crate::broker::{Clocks, Ending};
 use crate::buffer::ConnectionKey;
 use crate::mqtt::{
     self, Ack, Connect, Packet, PacketId, Properties, Property, ProtocolVersion, Publish, QoS,
-    ReasonCode, Subscribe, SubscriptionOptions, Unsubscribe,
+    ReasonCode, Subscribe, SubscriptionOptions, Unsubscribe, Will,
 };
 use std::num::NonZeroU16;
 
@@ -217,4 +217,44 @@ fn copies_that_wait_are_bounded() {
         world.commit();
         assert!(world.sent(reader).len() >= copies * payload.len());
     }
+}
+
+/// A session that was kept once and ends with its connection now ends with the broker, and its will is said while others
+/// can hear it.
+#[test]
+fn the_delayed_will_of_a_session_that_ends_with_the_broker_is_heard() {
+    let mut world = World::durable("");
+    let watcher = world.attach();
+    world.handle(watcher, Packet::Connect(v5("watcher")));
+    world.send_subscribe(watcher, "will", QoS::AtMostOnce);
+    let former = world.lasting("c", &[]);
+    world.close(former);
+    let of_will = properties(&[Property::WillDelayInterval(10)]);
+    let connection = world.attach();
+    let will = Will {
+        qos: QoS::AtMostOnce,
+        retain: false,
+        topic: "will",
+        payload: b"gone",
+        properties: of_will.as_properties(),
+    };
+    let connect = Connect {
+        will: Some(will),
+        ..v5("c")
+    };
+    world.handle(connection, Packet::Connect(connect));
+    world.commit();
+    world.broker.shut_down(world.now);
+    let heard = std::iter::from_fn(|| world.broker.take_closing())
+        .find(|farewell| farewell.connection == watcher)
+        .map(|farewell| {
+            let mut slices = [std::io::IoSlice::new(&[]); 8];
+            let count = farewell.outbox.slices(&mut slices);
+            slices[..count]
+                .iter()
+                .flat_map(|slice| slice.to_vec())
+                .collect::<Vec<u8>>()
+        });
+    let heard = heard.expect("it was there");
+    assert!(heard.windows(4).any(|it| it == b"gone"), "{heard:?}");
 }

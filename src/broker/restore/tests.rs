@@ -224,3 +224,21 @@ fn forbidden_subscriptions_do_not_come_back() {
     let batch = world.broker.take_batch(clocks).expect("changed");
     assert_eq!(batch.removed.subscriptions, [(1, "forbidden".to_owned())]);
 }
+
+/// What does not fit is left out once, and not at each start.
+#[test]
+fn a_subscription_that_does_not_fit_is_removed() {
+    let (mut world, _dir) = broker("listener 1883\nsys_interval 0\nallow_anonymous true\n", "");
+    let clocks = at(world.now, 0);
+    let mut restoring = world.broker.begin_restoring(1, clocks);
+    restoring.session(session(1));
+    restoring.subscription(&SubscriptionRecord {
+        session: 1,
+        filter: "#/a".to_owned(),
+        options: 1,
+        identifier: 0,
+    });
+    assert_eq!(restoring.finish().misfits, 1);
+    let batch = world.broker.take_batch(clocks).expect("changed");
+    assert_eq!(batch.removed.subscriptions, [(1, "#/a".to_owned())]);
+}
