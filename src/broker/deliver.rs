@@ -209,23 +209,15 @@ pub fn deliver(
             Some(_) if config.queue_qos0_messages && !session.queue.is_empty() => {
                 let delivery = Delivery::new(publication, qos, retain, wanted.identifiers, output);
                 enqueue(session, delivery, output, config, now);
+                note_release(session, publication, output);
             }
             Some(link) if backlog_is_full(link, config) => drop_publication(session, output),
             Some(link)
                 if publication.is_released
                     && let Some(batch) = output.journal.pending() =>
             {
-                let bytes_max = config
-                    .max_queued_bytes
-                    .map_or(usize::MAX, NonZeroUsize::get);
-                if link
-                    .held
-                    .is_full_of_copies(bytes_max.min(BACKLOG_BYTES_MAX))
-                {
-                    return drop_publication(session, output);
-                }
                 let delivery = Delivery::new(publication, qos, retain, wanted.identifiers, output);
-                link.hold(batch, Held::Copy(Box::new(delivery)), output);
+                hold_copy(session, link, batch, delivery, output, config);
             }
             Some(link) => {
                 let copy = Copy {
@@ -269,7 +261,38 @@ pub fn deliver(
                 output.statistics.publish_dropped += 1;
             }
         }
-        _ => enqueue(session, delivery, output, config, now),
+        _ => {
+            enqueue(session, delivery, output, config, now);
+            note_release(session, publication, output);
+        }
+    }
+}
+
+/// What was just enqueued does not leave before the commit of its release.
+fn note_release(session: &mut Session, publication: &Publication<'_>, output: &Output) {
+    if publication.is_released
+        && let Some(batch) = output.journal.pending()
+    {
+        session.queue.set_released_in(batch);
+    }
+}
+
+/// Lets a copy without an exchange wait for `batch`, or drops it where too much waits already.
+fn hold_copy(
+    session: &mut Session,
+    link: &mut Link,
+    batch: u64,
+    delivery: Delivery,
+    output: &mut Output,
+    config: &Config,
+) {
+    let bytes_max = config
+        .max_queued_bytes
+        .map_or(usize::MAX, NonZeroUsize::get);
+    let bytes_max = bytes_max.min(BACKLOG_BYTES_MAX);
+    match link.held.is_full_of_copies(bytes_max) {
+        true => drop_publication(session, output),
+        false => link.hold(batch, Held::Copy(Box::new(delivery)), output),
     }
 }
 
@@ -560,10 +583,19 @@ pub fn pump_queue(
         if next.qos != QoS::AtMostOnce && !has_room(session, link, next, config) {
             return;
         }
+        let is_behind =
+            link.held.has_messages() || !output.journal.is_committed(session.queue.released_in());
         let Some((delivery, row)) = session.queue.pop() else {
             return;
         };
-        send_delivery(session, link, delivery, row, output, now);
+        if is_behind
+            && delivery.qos == QoS::AtMostOnce
+            && let Some(batch) = output.journal.pending()
+        {
+            hold_copy(session, link, batch, delivery, output, config);
+            continue;
+        }
+        send_delivery(session, link, delivery, row, is_behind, output, now);
     }
 }
 
@@ -575,12 +607,13 @@ pub fn accepts_now(session: &Session, link: &Link, delivery: &Delivery, config: 
 
 /// Sends `delivery`, for which there is room, unless it expired, is too large for this client, or is no longer for it to
 /// read: what it may not read now it does not get, whatever it might have read when the message came. `row` is where it was
-/// stored while it waited.
+/// stored while it waited; `is_behind` says that something before it waits for a commit.
 pub fn send_delivery(
     session: &mut Session,
     link: &mut Link,
     delivery: Delivery,
     row: Option<Row<OfDelivery>>,
+    is_behind: bool,
     output: &mut Output,
     now: Time,
 ) {
@@ -607,7 +640,7 @@ pub fn send_delivery(
         })
     });
     if let Some(packet_id) = packet_id
-        && let Some(batch) = batch_of_publish(session, qos, false, output)
+        && let Some(batch) = batch_of_publish(session, qos, is_behind, output)
     {
         return link.hold_publish(batch, packet_id, output);
     }

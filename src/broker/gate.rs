@@ -9,8 +9,8 @@
 //!    message must not come again under it [MQTT-4.3.3-6].
 //! 3. A QoS 2 PUBLISH to a stored session waits for the batch that holds its Packet Identifier, and every copy of a message
 //!    that a stored session released for the batch in which it is released: neither may come twice.
-//! 4. What waits for one connection keeps its order [MQTT-4.6.0-2], [MQTT-4.6.0-3], [MQTT-4.6.0-4]: while something waits,
-//!    further acknowledgements wait behind it.
+//! 4. What waits for one connection keeps its order [MQTT-4.6.0-2], [MQTT-4.6.0-3], [MQTT-4.6.0-4], [MQTT-4.6.0-6]: while
+//!    something waits, further acknowledgements wait behind it, and messages that waited in the queue behind messages.
 //! 5. Nothing is sent on a connection before its CONNACK [MQTT-3.2.0-1]: while that waits, so does the whole outbox.
 //! 6. What waits for a connection that ended is forgotten: its peer asks again, or never knew. However long the disk takes
 //!    and however often they come again, the line is at most about twice as long as what waits for those who are there.
@@ -88,6 +88,8 @@ pub struct Waiting {
     pub answers: u32,
     /// The bytes of everything that confirms something.
     pub answer_bytes: u32,
+    /// PUBLISH packets of exchanges.
+    pub publishes: u32,
     /// Copies without an exchange.
     pub copies: u32,
     /// The bytes of their payloads.
@@ -98,6 +100,7 @@ impl Waiting {
     fn add(&mut self, held: &Held) {
         self.all += 1;
         self.answers += u32::from(matches!(held, Held::Answer(_)));
+        self.publishes += u32::from(matches!(held, Held::Publish(_)));
         self.answer_bytes = self.answer_bytes.saturating_add(held.answer_bytes());
         if let Held::Copy(delivery) = held {
             self.copies += 1;
@@ -108,11 +111,18 @@ impl Waiting {
     fn remove(&mut self, held: &Held) {
         self.all -= 1;
         self.answers -= u32::from(matches!(held, Held::Answer(_)));
+        self.publishes -= u32::from(matches!(held, Held::Publish(_)));
         self.answer_bytes = self.answer_bytes.saturating_sub(held.answer_bytes());
         if let Held::Copy(delivery) = held {
             self.copies -= 1;
             self.copied_bytes -= delivery.message.payload().len();
         }
+    }
+
+    /// Whether messages are among it.
+    #[inline]
+    pub fn has_messages(&self) -> bool {
+        self.publishes > 0 || self.copies > 0
     }
 
     /// Whether no copy more is to wait; `bytes_max` is what their payloads may have.
@@ -225,16 +235,17 @@ impl Link {
     }
 }
 
-/// The batch that a PUBLISH to `session` waits for. `is_released` says that a stored session just released its message.
+/// The batch that a PUBLISH to `session` waits for. `is_behind` says that a stored session just released its message, or that
+/// another message waits before it.
 #[inline]
 pub fn batch_of_publish(
     session: &Session,
     qos: QoS,
-    is_released: bool,
+    is_behind: bool,
     output: &Output,
 ) -> Option<u64> {
     let batch = output.journal.pending()?;
-    let waits = is_released || (qos == QoS::ExactlyOnce && session.row.is_some());
+    let waits = is_behind || (qos == QoS::ExactlyOnce && session.row.is_some());
     waits.then_some(batch)
 }
 

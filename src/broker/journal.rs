@@ -420,6 +420,12 @@ impl Journal {
         (self.taken > self.committed).then_some(self.taken)
     }
 
+    /// Whether this batch is on disk.
+    #[inline]
+    pub fn is_committed(&self, batch: u64) -> bool {
+        batch <= self.committed
+    }
+
     /// Another batch is committed: its number.
     pub fn committed(&mut self) -> u64 {
         assert!(

@@ -3,7 +3,8 @@
 //! 1. `payload_bytes` is the sum of the payloads that wait.
 //! 2. Nothing that waits expires before `earliest_expiry`.
 //! 3. A message that is stored has its row beside it, and both leave together.
-//! 4. A queue that never held anything is a pointer: most sessions never need one.
+//! 4. Of what a stored session released, `released_in` is the last batch that it waits for.
+//! 5. A queue that never held anything is a pointer: most sessions never need one.
 
 use super::inflight::Delivery;
 use super::journal::{OfDelivery, Row};
@@ -19,6 +20,7 @@ struct Waiting {
     deliveries: VecDeque<(Delivery, Option<Row<OfDelivery>>)>,
     payload_bytes: usize,
     earliest_expiry: Option<Time>,
+    released_in: u64,
 }
 
 impl Queue {
@@ -64,6 +66,19 @@ impl Queue {
         let expiries = [waiting.earliest_expiry, delivery.message.expires()];
         waiting.earliest_expiry = expiries.into_iter().flatten().min();
         waiting.deliveries.push_back((delivery, row));
+    }
+
+    /// What was pushed last was released by a stored session, with this batch.
+    pub fn set_released_in(&mut self, batch: u64) {
+        if let Some(waiting) = &mut self.0 {
+            waiting.released_in = batch;
+        }
+    }
+
+    /// The batch until which nothing that a stored session released may leave; 0 if there was none.
+    #[inline]
+    pub fn released_in(&self) -> u64 {
+        self.0.as_ref().map_or(0, |waiting| waiting.released_in)
     }
 
     /// Takes the message that waits longest.

@@ -202,7 +202,7 @@ pub fn catch_up(
         let delivery = Replay::delivery(message, subscription, config);
         match link {
             Some(link) if accepts_now(session, link, &delivery, config) => {
-                send_delivery(session, link, delivery, None, output, now);
+                send_delivery(session, link, delivery, None, false, output, now);
                 true
             }
             // Without a connection there is nothing to be overtaken at QoS 0.
@@ -254,7 +254,7 @@ impl Broker {
                 if !accepts_now(session, link, &delivery, &self.config) {
                     break;
                 }
-                send_delivery(session, link, delivery, None, &mut self.output, now);
+                send_delivery(session, link, delivery, None, false, &mut self.output, now);
             }
             replay.pop();
         }

@@ -258,3 +258,63 @@ fn the_delayed_will_of_a_session_that_ends_with_the_broker_is_heard() {
     let heard = heard.expect("it was there");
     assert!(heard.windows(4).any(|it| it == b"gone"), "{heard:?}");
 }
+
+/// [MQTT-4.6.0-6]: what waited in the queue does not pass what waits for a commit.
+#[test]
+fn mqtt_4_6_0_6_the_queue_does_not_pass_what_is_held() {
+    let mut world = World::durable("queue_qos0_messages true\n");
+    let reader = world.lasting("reader", &[Property::ReceiveMaximum(2)]);
+    world.subscribe_durably(reader, "t", QoS::AtLeastOnce);
+    let sender = world.lasting("sender", &[]);
+    world.publish_exactly_once(sender, 1, b"one");
+    world.commit();
+    assert!(world.sent(reader).ends_with(b"one"));
+    world.publish_exactly_once(sender, 2, b"two"); // waits for its commit
+    world.publish_exactly_once(sender, 3, b"three"); // waits for room
+    let first = Ack::new(PacketId::FIRST, ReasonCode::Success);
+    world.handle(reader, Packet::Puback(first));
+    assert_eq!(world.sent(reader), []);
+    world.commit();
+    let sent = world.sent(reader);
+    let at = |text: &[u8]| sent.windows(text.len()).position(|it| it == text);
+    assert!(
+        at(b"two").is_some() && at(b"two") < at(b"three"),
+        "{sent:?}"
+    );
+}
+
+/// A copy of what a stored session released waits for that commit also where it waited for room before.
+#[test]
+fn what_was_released_leaves_the_queue_when_that_is_committed() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut world = World::durable("queue_qos0_messages true\n");
+        let once = properties(&[Property::ReceiveMaximum(1)]);
+        let reader = world.attach();
+        let connect = Connect {
+            properties: once.as_properties(),
+            ..v5("reader")
+        };
+        world.handle(reader, Packet::Connect(connect));
+        world.send_subscribe(reader, "t", qos);
+        world.send_subscribe(reader, "filler", QoS::AtLeastOnce);
+        let sender = world.lasting("sender", &[]);
+        world.publish(sender, "filler", Properties::NONE);
+        world.publish(sender, "filler", Properties::NONE);
+        world.commit();
+        world.sent(reader);
+        world.publish_exactly_once(sender, 1, b"released");
+        world.handle(
+            reader,
+            Packet::Puback(Ack::new(PacketId::FIRST, ReasonCode::Success)),
+        );
+        let second = PacketId(NonZeroU16::new(2).expect("not 0"));
+        world.handle(
+            reader,
+            Packet::Puback(Ack::new(second, ReasonCode::Success)),
+        );
+        let has_it = |sent: &[u8]| sent.windows(8).any(|it| it == b"released");
+        assert!(!has_it(&world.sent(reader)), "{qos:?}");
+        world.commit();
+        assert!(has_it(&world.sent(reader)), "{qos:?}");
+    }
+}
