@@ -680,7 +680,7 @@ pub fn send_held(
         return true;
     };
     link.window_used -= 1; // until it is sent
-    let is_sent = may_still_read(session, &delivery, output)
+    let is_sent = may_still_have(session, &delivery, output, now)
         && send_copy_of(&delivery, Some(packet_id), session, link, output, now);
     if !is_sent {
         session.inflight.finish(packet_id);
@@ -696,16 +696,18 @@ pub fn send_copy(
     output: &mut Output,
     now: Time,
 ) {
-    if may_still_read(session, delivery, output) {
+    if may_still_have(session, delivery, output, now) {
         send_copy_of(delivery, None, session, link, output, now);
     }
 }
 
-/// Whether the client may have what waited for a commit. Its rights may have changed meanwhile; then it is counted as dropped.
-fn may_still_read(session: &Session, delivery: &Delivery, output: &mut Output) -> bool {
-    let may_read = session.may_read(delivery.message.topic());
-    output.statistics.publish_dropped += u64::from(!may_read);
-    may_read
+/// Whether the client may have what waited for a commit. Its rights may have changed meanwhile, or the message may have
+/// expired [MQTT-3.3.2-5]; then it is counted as dropped.
+fn may_still_have(session: &Session, delivery: &Delivery, output: &mut Output, now: Time) -> bool {
+    let message = &delivery.message;
+    let may_have = !message.is_expired(now) && session.may_read(message.topic());
+    output.statistics.publish_dropped += u64::from(!may_have);
+    may_have
 }
 
 fn send_copy_of(

@@ -9,6 +9,7 @@ use crate::mqtt::{
     ReasonCode, Subscribe, SubscriptionOptions, Unsubscribe, Will,
 };
 use std::num::NonZeroU16;
+use std::time::Duration;
 
 impl World {
     /// One whose broker journals.
@@ -316,5 +317,33 @@ fn what_was_released_leaves_the_queue_when_that_is_committed() {
         assert!(!has_it(&world.sent(reader)), "{qos:?}");
         world.commit();
         assert!(has_it(&world.sent(reader)), "{qos:?}");
+    }
+}
+
+/// [MQTT-3.3.2-5]: what expires while the disk hangs is not sent when it goes on.
+#[test]
+fn mqtt_3_3_2_5_what_expires_before_its_commit_is_not_sent() {
+    for qos in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut world = World::durable("");
+        let reader = world.lasting("reader", &[]);
+        world.subscribe_durably(reader, "t", qos);
+        let sender = world.lasting("sender", &[]);
+        let packet_id = Some(PacketId::FIRST);
+        let expiring = properties(&[Property::MessageExpiryInterval(60)]);
+        let publish = Publish {
+            dup: false,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic: "t",
+            packet_id,
+            properties: expiring.as_properties(),
+            payload: b"late",
+        };
+        world.handle(sender, Packet::Publish(publish));
+        let release = Ack::new(PacketId::FIRST, ReasonCode::Success);
+        world.handle(sender, Packet::Pubrel(release));
+        world.pass(Duration::from_secs(61));
+        world.commit();
+        assert_eq!(world.sent(reader), [], "{qos:?}");
     }
 }
