@@ -18,6 +18,8 @@ pub struct Plan {
     /// Whether the broker is killed often, among clients that stay and send QoS 2 for the most part.
     pub is_crashy: bool,
 
+    /// How many retained messages are looked up at once, if not as many as usual.
+    pub look_up_piece: Option<usize>,
     /// Seeds what the broker draws.
     pub seed: u64,
 }
@@ -175,6 +177,7 @@ impl Plan {
             inflight_max: pick(&mut rng, &[20, 20, 0, 1, 3]),
             is_durable: is_crashy || rng.u8(..4) != 0,
             is_crashy,
+            look_up_piece: pick(&mut rng, &[None, Some(1), Some(3)]),
             seed,
         }
     }

@@ -27,6 +27,7 @@ fn plan(first: Person, inflight_max: u16, queued_max: Option<usize>) -> Plan {
         inflight_max,
         is_durable: true,
         is_crashy: false,
+        look_up_piece: None,
 
         seed: 1,
     }

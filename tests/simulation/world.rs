@@ -115,13 +115,17 @@ fn new_broker(plan: &Plan, rights: Rights) -> Broker {
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let config = config(plan, rights);
     let auth = Auth::load(&config).expect("good files");
-    Broker::new(
+    let mut broker = Broker::new(
         config,
         auth,
         Time::ZERO,
         Duration::ZERO,
         Box::new(move || random.u64(..)),
-    )
+    );
+    if let Some(places) = plan.look_up_piece {
+        broker.set_look_up_piece(places);
+    }
+    broker
 }
 
 impl World {
