@@ -71,6 +71,8 @@ pub struct Settings {
     pub queues_qos_0: bool,
     /// `persistent_client_expiration`, in milliseconds.
     pub expiration: Option<u64>,
+    /// Whether large look-ups are made in pieces: what is retained meanwhile may be found then, or not.
+    pub in_pieces: bool,
     /// Rights.
     pub rights: Rights,
 }
@@ -1114,7 +1116,19 @@ impl Oracle {
         self.close_requests(&client);
     }
 
+    /// Nothing flows any more: whoever is connected has all that it asked for.
+    pub fn at_rest(&mut self) {
+        let connected = self
+            .sessions
+            .values_mut()
+            .filter(|it| it.connection.is_some());
+        connected.for_each(|session| session.requests.clear());
+    }
+
     fn close_requests(&mut self, client: &str) {
+        if self.settings.in_pieces {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(client) else {
             return;
         };

@@ -165,19 +165,22 @@ impl Plan {
                 1 << 20
             },
         });
+        let clients = clients.collect();
+        let look_up_piece = pick(&mut rng, &[None, Some(1), Some(3)]);
         Plan {
-            clients: clients.collect(),
+            clients,
             settings: Settings {
                 queued_max: has_limits.then(|| rng.usize(1..6)),
                 duplicates: rng.u8(..5) == 0,
                 queues_qos_0: rng.u8(..5) == 0,
                 expiration: (rng.u8(..6) == 0).then_some(20_000),
+                in_pieces: look_up_piece.is_some(),
                 rights: Rights::All,
             },
             inflight_max: pick(&mut rng, &[20, 20, 0, 1, 3]),
             is_durable: is_crashy || rng.u8(..4) != 0,
             is_crashy,
-            look_up_piece: pick(&mut rng, &[None, Some(1), Some(3)]),
+            look_up_piece,
             seed,
         }
     }

@@ -22,6 +22,7 @@ fn plan(first: Person, inflight_max: u16, queued_max: Option<usize>) -> Plan {
             duplicates: false,
             queues_qos_0: false,
             expiration: None,
+            in_pieces: false,
             rights: Rights::All,
         },
         inflight_max,

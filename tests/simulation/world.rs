@@ -768,6 +768,7 @@ impl World {
                 break;
             }
         }
+        self.oracle.at_rest();
         self.sockets.retain(|it| it.is_open || !it.down.is_empty());
     }
 
