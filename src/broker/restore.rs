@@ -20,7 +20,8 @@ use super::session::{Session, SessionExpiry};
 use super::subscriptions::Subscription;
 use super::timers::Time;
 use super::will::Will;
-use crate::mqtt::{PacketId, QoS, SubscriptionOptions, topic};
+use crate::mqtt::primitive::VARIABLE_BYTE_INTEGER_MAX;
+use crate::mqtt::{PacketId, QoS, SubscriptionOptions, publish, topic};
 use hashbrown::HashMap;
 use std::num::NonZeroU16;
 use std::rc::Rc;
@@ -145,7 +146,8 @@ impl Restoring<'_> {
         let is_sound = usize::from(record.topic_length) + record.properties_length as usize
             <= record.bytes.len()
             && std::str::from_utf8(record.topic())
-                .is_ok_and(|name| topic::name(name.as_bytes()).is_ok());
+                .is_ok_and(|name| topic::name(name.as_bytes()).is_ok())
+            && publish::is_passed_on(record.properties());
         if !is_sound {
             self.counts.misfits += 1;
             return;
@@ -255,7 +257,8 @@ impl Restoring<'_> {
         let key = self.sessions.get(&record.session).copied();
         let shared = topic::shared(&record.filter);
         let options = SubscriptionOptions::from_byte(record.options);
-        let (Some(key), Ok(shared), Some(options)) = (key, shared, options) else {
+        let is_known = record.identifier <= VARIABLE_BYTE_INTEGER_MAX;
+        let (Some(key), Ok(shared), Some(options), true) = (key, shared, options, is_known) else {
             self.counts.misfits += u64::from(key.is_some());
             return;
         };
@@ -278,6 +281,12 @@ impl Restoring<'_> {
         let Some(&key) = self.sessions.get(&record.session) else {
             return; // its session ended with the broker
         };
+        let are_identifiers = (record.identifiers.iter())
+            .all(|identifier| (1..=VARIABLE_BYTE_INTEGER_MAX).contains(identifier));
+        if !are_identifiers {
+            self.counts.misfits += 1;
+            return;
+        }
         let message = record.message.and_then(|row| self.messages.get(&row));
         let delivery = message.map(|message| Delivery {
             message: Rc::clone(message),

@@ -47,14 +47,14 @@ static SETTINGS: LazyLock<[Setting; 5]> = LazyLock::new(|| {
     ]
 });
 
-const PASSWORDS: &str = "u:$7$1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==\n";
 const ACL: &str = "topic readwrite a/#\ntopic deny a/secret\ntopic read $SYS/#\npattern readwrite %c/#\nuser u\ntopic b/#\n";
 
 impl Setting {
     fn new(lines: &str, is_durable: bool) -> Setting {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| directory.path().join(name).display().to_string();
-        for (name, text) in [("PASSWORDS", PASSWORDS), ("ACL", ACL)] {
+        let passwords = format!("u:$7$1$c2FsdHNhbHRzYWx0${}==\n", "A".repeat(86));
+        for (name, text) in [("PASSWORDS", passwords.as_str()), ("ACL", ACL)] {
             std::fs::write(path(name), text).expect("it can be written");
         }
         let lines = lines

@@ -2,7 +2,7 @@
 
 use midge::auth::acl::Acl;
 use midge::auth::password::{self, PasswordFile};
-use midge::config::{Config, ProxyProtocol};
+use midge::config::{Config, Listener, ProxyProtocol};
 use midge::mqtt::topic;
 use midge::net::proxy;
 use std::path::Path;
@@ -18,10 +18,14 @@ pub fn config(bytes: &[u8]) {
     match Config::from_text("fuzz.conf", bytes) {
         Ok(config) => {
             let same = Config::from_text("fuzz.conf", bytes).expect("it was good a moment ago");
-            assert_eq!(
-                config.changes_that_need_a_restart(&same),
-                Vec::<String>::new()
-            );
+            // Of two listeners at one place the second cannot be opened.
+            let is_first = |(index, it): (usize, &Listener)| {
+                config.listeners.iter().position(|other| other.is_at(it)) == Some(index)
+            };
+            if config.listeners.iter().enumerate().all(is_first) {
+                let changes = config.changes_that_need_a_restart(&same);
+                assert_eq!(changes, Vec::<String>::new());
+            }
             for warning in &config.warnings {
                 assert!(!warning.to_string().is_empty());
             }
@@ -148,8 +152,8 @@ pub fn passwords(bytes: &[u8]) {
 /// Every kind of hash, and what is none.
 pub fn password_seeds() -> Vec<Vec<u8>> {
     [
-        "# accounts\nroger:$6$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==\n",
-        "a:$7$101$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==\n",
+        "# accounts\nroger:$6$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==\n",
+        "a:$7$101$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==\n",
         "b:$argon2id$v=19$m=47104,t=1,p=1$c2FsdHNhbHRzYWx0$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\r\n",
         "c:plain\n",
         "no colon\n\nd:\n",
