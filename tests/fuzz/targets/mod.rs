@@ -9,6 +9,7 @@ pub mod files;
 pub mod import;
 pub mod ring;
 pub mod rows;
+pub mod tools;
 pub mod topics;
 pub mod world;
 
@@ -25,7 +26,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     Target {
         name: "decode",
         bytes_max: 1024,
@@ -85,6 +86,12 @@ pub const TARGETS: [Target; 10] = [
         bytes_max: 4096,
         feed: import::feed,
         seeds: import::seeds,
+    },
+    Target {
+        name: "tools",
+        bytes_max: 1024,
+        feed: tools::feed,
+        seeds: tools::seeds,
     },
 ];
 
