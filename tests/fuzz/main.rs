@@ -10,10 +10,11 @@ use targets::TARGETS;
 const FILES_MAX: usize = 200;
 const BYTES_MAX: usize = 500 * 1000;
 
+/// The corpus of a target; `MIDGE_FUZZ_CORPUS` is another one's, for `tests/fuzz/run --coverage`.
 fn folder(target: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/fuzz/corpus")
-        .join(target)
+    let kept = || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus");
+    let other = std::env::var_os("MIDGE_FUZZ_CORPUS").map(PathBuf::from);
+    other.unwrap_or_else(kept).join(target)
 }
 
 /// The files of a target's corpus, in the order of their names.

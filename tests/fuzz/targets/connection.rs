@@ -101,7 +101,7 @@ pub fn feed(bytes: &[u8]) {
             },
             10 => {
                 let how = bytes.u8();
-                let millis = u64::from(how >> 5) + 1 << (how & 31);
+                let millis = (u64::from(how >> 5) + 1) << (how & 31);
                 if world.now.as_millis() + millis < MILLIS_MAX {
                     world.pass(Duration::from_millis(millis));
                 }
