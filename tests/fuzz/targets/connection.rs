@@ -60,7 +60,9 @@ impl Setting {
         let lines = lines
             .replace("PASSWORDS", &path("PASSWORDS"))
             .replace("ACL", &path("ACL"));
-        let text = format!("listener 1883\n{lines}");
+        let text = format!(
+            "listener 1883\n{lines}listener 1884\nmount_point n/\nuse_username_as_clientid true\n"
+        );
         let config = Config::from_text("fuzz.conf", text).expect("a good configuration");
         let auth = Auth::load(&config).expect("good files");
         Setting {
@@ -76,11 +78,12 @@ pub fn feed(bytes: &[u8]) {
     let mut bytes = Bytes(bytes);
     let setting = &SETTINGS[usize::from(bytes.u8()) % SETTINGS.len()];
     let mut world = World::new(setting.config.clone(), setting.auth.clone());
-    let mut store = setting.is_durable.then(|| {
+    // Made when it is needed: that takes longer than most runs.
+    let mut store = None;
+    if setting.is_durable {
         let clocks = world.clocks();
         world.broker.begin_restoring(0, clocks).finish();
-        rows::new_database()
-    });
+    }
     while !bytes.is_empty() {
         let step = bytes.u8();
         let slot = usize::from(step & 3);
@@ -93,11 +96,12 @@ pub fn feed(bytes: &[u8]) {
             // A part of one, or some and a part.
             7 => world.receive(slot, bytes.some()),
             8 => world.attach(slot, bytes.u8().into()),
-            9 => match bytes.u8() & 3 {
+            9 => match bytes.u8() & 7 {
+                4.. => world.identify(slot, (step & 0x80 != 0).then_some("u")),
                 0 => world.detach(slot, Ending::ClosedByClient),
                 1 => world.detach(slot, Ending::SocketError("it broke")),
                 2 => world.detach(slot, Ending::Administrative),
-                _ => world.revoke(slot),
+                3 => world.revoke(slot),
             },
             10 => {
                 let how = bytes.u8();
@@ -120,16 +124,14 @@ pub fn feed(bytes: &[u8]) {
                     world.broker.reconfigure(config, auth, now);
                 }
             },
-            14 => {
-                if let Some(store) = &mut store {
-                    commit(&mut world, store);
-                }
+            14 if setting.is_durable => {
+                commit(&mut world, store.get_or_insert_with(rows::new_database));
             }
-            _ => {
-                if let Some(store) = &mut store {
-                    restart(&mut world, store, setting);
-                }
+            15 if setting.is_durable => {
+                let store = store.get_or_insert_with(rows::new_database);
+                restart(&mut world, store, setting);
             }
+            _ => {}
         }
         // Several packets may come in one turn.
         if step & 0x40 == 0 {

@@ -6,12 +6,12 @@
 
 use midge::auth::Auth;
 use midge::broker::timers::Time;
-use midge::broker::{Broker, Clocks, Ending, Peer};
+use midge::broker::{Broker, Clocks, Ending, Identity, Peer};
 use midge::buffer::{ConnectionKey, Outbox, PeerAddress};
 use midge::config::Config;
 use midge::mqtt::{self, Limits, Packet, Property, ProtocolVersion};
 use std::io::IoSlice;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
 /// How many clients there can be at a time.
@@ -19,6 +19,12 @@ pub const CONNECTIONS: usize = 4;
 
 /// Bytes that a connection may have unread before nothing more is taken from it.
 const UNREAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Where everybody comes from.
+const ADDRESS: PeerAddress = PeerAddress::Ip(SocketAddr::V4(SocketAddrV4::new(
+    Ipv4Addr::LOCALHOST,
+    40_000,
+)));
 
 /// Unix time at the broker's beginning, in milliseconds.
 const UNIX_MILLIS: u64 = 1_700_000_000_000;
@@ -91,10 +97,9 @@ impl World {
             generation: self.generation,
         };
         self.generation += 1;
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, 40_000 + slot as u16));
         let listener = listener % self.broker.config().listeners.len();
         let peer = Peer {
-            address: PeerAddress::Ip(address),
+            address: ADDRESS,
             listener,
         };
         self.broker.attach(key, peer, self.now);
@@ -111,6 +116,20 @@ impl World {
     pub fn detach(&mut self, slot: usize, ending: Ending<'_>) {
         if let Some(connection) = &self.connections[slot] {
             self.broker.detach(connection.key, ending, self.now);
+        }
+    }
+
+    /// TLS is there, with a certificate for this user name; nothing that comes after the first bytes.
+    pub fn identify(&mut self, slot: usize, user_name: Option<&str>) {
+        if let Some(connection) = &self.connections[slot]
+            && connection.client.is_none()
+            && connection.unread.is_empty()
+        {
+            let identity = Identity {
+                user_name: user_name.map(str::to_owned),
+                tls: Some("TLSv1.3".to_owned()),
+            };
+            self.broker.identify(connection.key, ADDRESS, identity);
         }
     }
 
