@@ -23,7 +23,7 @@ fn begin() {
     };
     for (number, seed) in (TARGET.seeds)().iter().enumerate() {
         assert!(seed.len() <= TARGET.bytes_max);
-        std::fs::write(folder.join(format!("seed-{number:02}")), seed).expect("it can be written");
+        std::fs::write(folder.join(format!("seed-{number:03}")), seed).expect("it can be written");
     }
     std::process::exit(0);
 }

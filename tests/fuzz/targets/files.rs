@@ -2,7 +2,7 @@
 
 use midge::auth::acl::Acl;
 use midge::auth::password::{self, PasswordFile};
-use midge::config::{Config, Listener, ProxyProtocol};
+use midge::config::{Config, Listener, ProxyProtocol, options};
 use midge::mqtt::topic;
 use midge::net::proxy;
 use std::path::Path;
@@ -44,7 +44,7 @@ pub fn config(bytes: &[u8]) {
 
 /// Configurations with something of everything.
 pub fn config_seeds() -> Vec<Vec<u8>> {
-    [
+    let mut seeds: Vec<Vec<u8>> = [
         "# a comment\nlistener 1883\nallow_anonymous true\n",
         "per_listener_settings true\nlistener 1883 127.0.0.1\npassword_file /etc/p\nacl_file /etc/a\n\
          listener 8883\ncafile /etc/ca\ncertfile /etc/c\nkeyfile /etc/k\nrequire_certificate true\n\
@@ -64,7 +64,18 @@ pub fn config_seeds() -> Vec<Vec<u8>> {
         "max_keepalive 65536\n",
     ]
     .map(|text| text.as_bytes().to_vec())
-    .to_vec()
+    .to_vec();
+    // Every option there is, in the global part and behind a listener.
+    for row in options::TABLE
+        .iter()
+        .filter(|row| row.name != "include_dir")
+    {
+        let (name, lines) = (row.name, "listener 1883\n");
+        for value in ["true", "1", "/tmp/x", "all 127.0.0.1"] {
+            seeds.push(format!("{name} {value}\n{lines}{name} {value}\n").into_bytes());
+        }
+    }
+    seeds
 }
 
 /// Any text is a list of rights, or an error. What may be read as a topic may be asked as a filter without wildcards, and

@@ -58,7 +58,8 @@ fn file(version: u32, chunks: &[(u32, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-/// Files of both versions with a chunk of each kind. They need not be right: they are where the fuzzer begins.
+/// A file that Mosquitto wrote for our tests, and small ones of both versions. Those need not be right: they are where the
+/// fuzzer begins.
 pub fn seeds() -> Vec<Vec<u8>> {
     // The configuration: last identifier, whether it was shut down, sizes.
     let config = || {
@@ -108,6 +109,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     };
     let retained = || 5u64.to_le_bytes().to_vec();
     vec![
+        include_bytes!("../../integration/mosquitto-2.0.11.db").to_vec(),
         file(6, &[]),
         file(5, &[(1, config())]),
         file(

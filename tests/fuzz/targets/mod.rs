@@ -83,7 +83,7 @@ pub const TARGETS: [Target; 11] = [
     },
     Target {
         name: "import",
-        bytes_max: 4096,
+        bytes_max: 6000,
         feed: import::feed,
         seeds: import::seeds,
     },

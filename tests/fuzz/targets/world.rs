@@ -9,7 +9,7 @@ use midge::broker::timers::Time;
 use midge::broker::{Broker, Clocks, Ending, Identity, Peer};
 use midge::buffer::{ConnectionKey, Outbox, PeerAddress};
 use midge::config::Config;
-use midge::mqtt::{self, Limits, Packet, Property, ProtocolVersion};
+use midge::mqtt::{self, Limits, Packet, PacketId, Property, ProtocolVersion, PublishHeader, QoS};
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::time::Duration;
@@ -18,7 +18,7 @@ use std::time::Duration;
 pub const CONNECTIONS: usize = 4;
 
 /// Bytes that a connection may have unread before nothing more is taken from it.
-const UNREAD_BYTES_MAX: usize = 64 * 1024;
+const UNREAD_BYTES_MAX: usize = 256 * 1024;
 
 /// Where everybody comes from.
 const ADDRESS: PeerAddress = PeerAddress::Ip(SocketAddr::V4(SocketAddrV4::new(
@@ -157,6 +157,36 @@ impl World {
             connection.unread.extend_from_slice(bytes);
         }
         self.serve(slot);
+    }
+
+    /// A PUBLISH with a payload that an input would be too short for: a byte that says how, and one that says how long.
+    pub fn publish_large(&mut self, slot: usize, how: u8, length: u8) {
+        let client = self.connections[slot].as_ref();
+        let Some(version) = client
+            .and_then(|it| it.client.as_ref())
+            .map(|it| it.version)
+        else {
+            return;
+        };
+        let qos = QoS::from_bits(how).unwrap_or_default();
+        let number = how >> 3 & 7;
+        let payload = vec![how; usize::from(length) * 257];
+        let header = PublishHeader {
+            dup: false,
+            qos,
+            retain: how & 4 != 0,
+            topic: &format!("a/{number}"),
+            packet_id: (qos != QoS::AtMostOnce).then(|| PacketId::FIRST.next()),
+            passed_on: &[],
+            message_expiry_seconds: None,
+            topic_alias: None,
+            subscription_identifiers: &[],
+            payload_length: payload.len(),
+        };
+        let mut bytes = Vec::new();
+        header.encode(version, &mut bytes);
+        bytes.extend_from_slice(&payload);
+        self.receive(slot, &bytes);
     }
 
     /// Handles every whole packet of a connection.
