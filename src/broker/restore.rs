@@ -143,8 +143,10 @@ fn packet_id_of(number: u16) -> Option<PacketId> {
 impl Restoring<'_> {
     /// Puts a message back, and retains it if it was.
     pub fn message(&mut self, mut record: MessageRecord) {
-        let is_sound = usize::from(record.topic_length) + record.properties_length as usize
-            <= record.bytes.len()
+        // Rows are numbered from 1 on; 0 says that a message has none.
+        let is_sound = record.id != 0
+            && usize::from(record.topic_length) + record.properties_length as usize
+                <= record.bytes.len()
             && std::str::from_utf8(record.topic())
                 .is_ok_and(|name| topic::name(name.as_bytes()).is_ok())
             && publish::is_passed_on(record.properties());
@@ -471,6 +473,24 @@ mod tests {
             assert_eq!(counts.retained, u64::from(is_sound), "{properties:02x?}");
             assert_eq!(counts.misfits, u64::from(!is_sound), "{properties:02x?}");
         }
+    }
+
+    #[test]
+    fn a_stored_message_in_row_0_is_left_out() {
+        let mut broker = broker();
+        let mut restoring = broker.begin_restoring(9, CLOCKS);
+        restoring.message(message(0, b""));
+        let mut record = session(2);
+        record.will = Some(WillRecord {
+            message: 0,
+            delay_seconds: 60,
+            message_expiry_seconds: None,
+        });
+        restoring.session(record);
+        assert_eq!(restoring.finish().misfits, 1);
+        let snapshot = broker.take_snapshot(CLOCKS);
+        assert_eq!(snapshot.sessions.len(), 1);
+        assert_eq!(snapshot.sessions[0].will, None);
     }
 
     #[test]
