@@ -1,7 +1,7 @@
 //! What anybody on the network can say to the tools, without a network: the entrance of `tests/fuzz`.
 //!
-//! It knows where bytes of others are looked at, and what may be expected whatever they are: every function here ends, and
-//! none panics.
+//! It knows where bytes of others are looked at, and what may be expected whatever they are: every function here
+//! ends, and none panics.
 
 use jiff::Zoned;
 use jiff::tz::TimeZone;
@@ -16,7 +16,8 @@ use crate::mqtt::{
 };
 
 /// Everything that can be shown of a message.
-const FORMAT: &str = "%A %C %D %E %F %I %J %P %R %S %U %X %d %f %j %l %m %p %q %r %t %x %-12.3t %020l %.1:x %9.2f @Y @N %%\\n";
+const FORMAT: &str = "%A %C %D %E %F %I %J %P %R %S %U %X %d %f %j %l %m %p %q %r %t %x \
+    %-12.3t %020l %.1:x %9.2f @Y @N %%\\n";
 
 /// A tool that shows what comes in every way, and asks for something once it is connected.
 struct Everything {

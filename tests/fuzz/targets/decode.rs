@@ -1,9 +1,9 @@
 //! `mqtt::decode`, in every version: any bytes are a packet, the beginning of one, or an error.
 //!
-//! 1. A packet has the length that its fixed header promised, and any part of it is incomplete, never an error or another
-//!    packet.
-//! 2. A packet that is encoded again is the same packet; a PUBLISH, whose properties the encoder puts in its own order, says
-//!    the same.
+//! 1. A packet has the length that its fixed header promised, and any part of it is incomplete, never an error or
+//!    another packet.
+//! 2. A packet that is encoded again is the same packet; a PUBLISH, whose properties the encoder puts in its own
+//!    order, says the same.
 //! 3. What a packet offers to walk over (properties, filters) can be walked over.
 
 use midge::mqtt::{

@@ -78,8 +78,7 @@ pub fn config_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// Any text is a list of rights, or an error. What may be read as a topic may be asked as a filter without wildcards, and
-/// nobody gets from a filter what a `deny` of the whole file refuses.
+/// Any text is a list of rights, or an error. Whoever it names, and others, may ask about all topics and filters in it.
 pub fn acl(bytes: &[u8]) {
     let Ok(acl) = Acl::parse(Path::new("acl"), bytes) else {
         return;
@@ -125,7 +124,8 @@ pub fn acl_seeds() -> Vec<Vec<u8>> {
     .to_vec()
 }
 
-/// Any text is a password file, or an error. A file that is good names nobody twice, and each of its lines alone is good.
+/// Any text is a password file, or an error. Each line of a good file is good alone, and who is
+/// named in it has a hash.
 pub fn passwords(bytes: &[u8]) {
     let parsed = PasswordFile::parse(Path::new("passwords"), bytes);
     let mut is_good = true;

@@ -58,8 +58,8 @@ fn file(version: u32, chunks: &[(u32, Vec<u8>)]) -> Vec<u8> {
     bytes
 }
 
-/// A file that Mosquitto wrote for our tests, and small ones of both versions. Those need not be right: they are where the
-/// fuzzer begins.
+/// A file that Mosquitto wrote for our tests, and small ones of both versions. Those need not be right: they are
+/// where the fuzzer begins.
 pub fn seeds() -> Vec<Vec<u8>> {
     // The configuration: last identifier, whether it was shut down, sizes.
     let config = || {

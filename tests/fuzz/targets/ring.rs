@@ -1,7 +1,7 @@
 //! `buffer::Ring` and its pool, shared by several connections as `net` shares them, against a queue of bytes for each.
 //!
-//! Packets are made here: three bytes of length, then bytes that tell where they belong. Each connection reads as much as
-//! the input says, handles what is whole, and keeps the rest.
+//! Packets are made here: three bytes of length, then bytes that tell where they belong. Each connection reads as
+//! much as the input says, handles what is whole, and keeps the rest.
 
 use super::Bytes;
 use midge::buffer::ring::{READ_BYTES, RING_BYTES};

@@ -1,7 +1,7 @@
 //! The store's rows: records with any content, and rows in which any column was changed afterwards.
 //!
-//! 1. What is damaged is found; what is not makes a broker whose invariants hold, whose clients can come back, and whose
-//!    changes can be stored.
+//! 1. What is damaged is found; what is not makes a broker whose invariants hold, whose clients can come back, and
+//!    whose changes can be stored.
 //! 2. What can be read of a damaged database makes a database that is not damaged.
 
 use super::Bytes;

@@ -2,7 +2,8 @@
 //!
 //! 1. After each turn the broker's invariants hold.
 //! 2. What the broker sends to a client whose CONNECT it has read can be decoded in the version of that client, is of a
-//!    kind that a server sends, begins with CONNACK, and keeps the client's Maximum Packet Size and Topic Alias Maximum.
+//!    kind that a server sends, begins with CONNACK, and keeps the client's Maximum Packet Size and Topic Alias
+//!    Maximum.
 
 use midge::auth::Auth;
 use midge::broker::timers::Time;
