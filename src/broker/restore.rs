@@ -20,7 +20,8 @@ use super::session::{Session, SessionExpiry};
 use super::subscriptions::Subscription;
 use super::timers::Time;
 use super::will::Will;
-use crate::mqtt::{PacketId, QoS, SubscriptionOptions, topic};
+use crate::mqtt::primitive::VARIABLE_BYTE_INTEGER_MAX;
+use crate::mqtt::{PacketId, QoS, SubscriptionOptions, publish, topic};
 use hashbrown::HashMap;
 use std::num::NonZeroU16;
 use std::rc::Rc;
@@ -152,10 +153,13 @@ fn packet_id_of(number: u16) -> Option<PacketId> {
 impl Restoring<'_> {
     /// Puts a message back, and retains it if it was.
     pub fn message(&mut self, mut record: MessageRecord) {
-        let is_sound = usize::from(record.topic_length) + record.properties_length as usize
-            <= record.bytes.len()
+        // Rows are numbered from 1 on; 0 says that a message has none.
+        let is_sound = record.id != 0
+            && usize::from(record.topic_length) + record.properties_length as usize
+                <= record.bytes.len()
             && std::str::from_utf8(record.topic())
-                .is_ok_and(|name| topic::name(name.as_bytes()).is_ok());
+                .is_ok_and(|name| topic::name(name.as_bytes()).is_ok())
+            && publish::is_passed_on(record.properties());
         if !is_sound {
             self.counts.misfits += 1;
             return;
@@ -265,7 +269,8 @@ impl Restoring<'_> {
         let key = self.sessions.get(&record.session).copied();
         let shared = topic::shared(&record.filter);
         let options = SubscriptionOptions::from_byte(record.options);
-        let (Some(key), Ok(shared), Some(options)) = (key, shared, options) else {
+        let is_known = record.identifier <= VARIABLE_BYTE_INTEGER_MAX;
+        let (Some(key), Ok(shared), Some(options), true) = (key, shared, options, is_known) else {
             self.counts.misfits += u64::from(key.is_some());
             return;
         };
@@ -288,6 +293,12 @@ impl Restoring<'_> {
         let Some(&key) = self.sessions.get(&record.session) else {
             return; // its session ended with the broker
         };
+        let are_identifiers = (record.identifiers.iter())
+            .all(|identifier| (1..=VARIABLE_BYTE_INTEGER_MAX).contains(identifier));
+        if !are_identifiers {
+            self.counts.misfits += 1;
+            return;
+        }
         let message = record.message.and_then(|row| self.messages.get(&row));
         let delivery = message.map(|message| Delivery {
             message: Rc::clone(message),
@@ -402,5 +413,131 @@ impl Scribe for Now<'_> {
 
     fn dropped_messages(&self) -> Vec<u64> {
         self.broker.tally.take_dropped()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::Auth;
+    use crate::config::Config;
+
+    const CLOCKS: Clocks = Clocks {
+        now: Time::ZERO,
+        unix_millis: 1_700_000_000_000,
+    };
+
+    fn broker() -> Broker {
+        let random = Box::new(|| 1);
+        Broker::new(
+            Config::default(),
+            Auth::default(),
+            Time::ZERO,
+            Duration::ZERO,
+            random,
+        )
+    }
+
+    fn session(id: u64) -> SessionRecord {
+        SessionRecord {
+            id,
+            client_id: format!("client-{id}"),
+            owner: Owner::default(),
+            expiry_seconds: u32::MAX,
+            ends: None,
+            will: None,
+            will_due: None,
+            next_packet_id: 1,
+        }
+    }
+
+    fn message(id: u64, properties: &[u8]) -> MessageRecord {
+        MessageRecord {
+            id,
+            bytes: [b"topic", properties, b"payload"].concat().into(),
+            topic_length: 5,
+            properties_length: properties.len() as u32,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            expires: None,
+            retained: Some(Source::default()),
+        }
+    }
+
+    #[test]
+    fn stored_properties_that_no_publish_carries_are_left_out() {
+        for (properties, is_sound) in [
+            (&b""[..], true),
+            (b"\x01\x01\x26\0\x01k\0\x01v", true),
+            (b"\x05", false),             // no such property
+            (b"\x01", false),             // not whole
+            (b"\x01\x02", false),         // no such value
+            (b"\x01\x01\x01\x01", false), // twice
+            (b"\x23\0\x01", false),       // a Topic Alias is not passed on
+            (b"\x0b\x01", false),         // nor is a Subscription Identifier
+        ] {
+            let mut broker = broker();
+            let mut restoring = broker.begin_restoring(9, CLOCKS);
+            restoring.message(message(1, properties));
+            let counts = restoring.finish();
+            assert_eq!(counts.retained, u64::from(is_sound), "{properties:02x?}");
+            assert_eq!(counts.misfits, u64::from(!is_sound), "{properties:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_stored_message_in_row_0_is_left_out() {
+        let mut broker = broker();
+        let mut restoring = broker.begin_restoring(9, CLOCKS);
+        restoring.message(message(0, b""));
+        let mut record = session(2);
+        record.will = Some(WillRecord {
+            message: 0,
+            delay_seconds: 60,
+            message_expiry_seconds: None,
+        });
+        restoring.session(record);
+        assert_eq!(restoring.finish().misfits, 1);
+        let snapshot = broker.take_snapshot(CLOCKS);
+        assert_eq!(snapshot.sessions.len(), 1);
+        assert_eq!(snapshot.sessions[0].will, None);
+    }
+
+    #[test]
+    fn stored_subscription_identifiers_that_no_packet_has_are_left_out() {
+        for (identifier, is_delivered, is_subscribed) in [
+            (0, false, true), // a subscription may have none
+            (1, true, true),
+            (VARIABLE_BYTE_INTEGER_MAX, true, true),
+            (VARIABLE_BYTE_INTEGER_MAX + 1, false, false),
+            (u32::MAX, false, false),
+        ] {
+            let mut broker = broker();
+            let mut restoring = broker.begin_restoring(9, CLOCKS);
+            restoring.message(message(1, b""));
+            restoring.session(session(2));
+            restoring.subscription(&SubscriptionRecord {
+                session: 2,
+                filter: "topic".to_owned(),
+                options: 1,
+                identifier,
+            });
+            restoring.delivery(&DeliveryRecord {
+                id: 3,
+                session: 2,
+                message: Some(1),
+                packet_id: 0,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                identifiers: vec![identifier],
+            });
+            let counts = restoring.finish();
+            assert_eq!(counts.deliveries, u64::from(is_delivered), "{identifier}");
+            assert_eq!(
+                counts.subscriptions,
+                u64::from(is_subscribed),
+                "{identifier}"
+            );
+        }
     }
 }
