@@ -2,7 +2,7 @@
 //!
 //! Each line of the input is retained as a topic, forgotten (`-` in front) or looked up as a filter (`?` in front).
 
-use midge::broker::retained::Retained;
+use midge::broker::retained::{Place, Retained};
 use midge::mqtt::topic;
 use std::collections::BTreeMap;
 
@@ -47,7 +47,17 @@ fn look_up(retained: &Retained<Message>, model: &BTreeMap<String, Message>, filt
         return;
     }
     let mut found = Vec::new();
-    retained.for_each_match(filter, |message| found.push(message.clone()));
+    let cost = retained.for_each_match(filter, usize::MAX, |message| found.push(message.clone()));
+    assert!(cost.is_some(), "without a bound it comes to its end");
+    let (mut in_pieces, mut from) = (Vec::new(), Some(Place::FIRST));
+    while let Some(place) = from {
+        from = retained
+            .for_each_match_from(filter, place, 5, |message| in_pieces.push(message.clone()));
+    }
+    in_pieces.sort();
+    let mut sorted = found.clone();
+    sorted.sort();
+    assert_eq!(in_pieces, sorted, "in pieces it is the same");
     found.sort();
     let mut expected = Vec::new();
     for (name, message) in model {
