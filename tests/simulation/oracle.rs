@@ -73,6 +73,8 @@ pub struct Settings {
     pub expiration: Option<u64>,
     /// Whether large look-ups are made in pieces: what is retained meanwhile may be found then, or not.
     pub in_pieces: bool,
+    /// Whether what is sent may have to wait for a commit.
+    pub is_durable: bool,
     /// Rights.
     pub rights: Rights,
 }
@@ -1272,6 +1274,8 @@ impl Oracle {
                 assert!(qos == 0 || !in_use, "{seen} under an identifier in use");
                 let delivery = &session.deliveries[index];
                 if matches!(delivery.state, State::Waits { .. }) && !publish.dup {
+                    let is_late = delivery.message.is_expired(now) && !self.settings.is_durable;
+                    assert!(!is_late, "{seen}, which has expired");
                     let earlier = session.overtaken_by(index);
                     assert!(earlier.is_none(), "{seen} before {earlier:?}");
                 }

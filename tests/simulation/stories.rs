@@ -23,6 +23,8 @@ fn plan(first: Person, inflight_max: u16, queued_max: Option<usize>) -> Plan {
             queues_qos_0: false,
             expiration: None,
             in_pieces: false,
+            is_durable: true,
+
             rights: Rights::All,
         },
         inflight_max,
