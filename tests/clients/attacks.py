@@ -242,13 +242,18 @@ class Broker:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
+    def cpu_part(self, seconds):
+        """Which part of a processor the broker takes."""
+        before = self.cpu()
+        time.sleep(seconds)
+        return (self.cpu() - before) / seconds
+
     def settle(self, seconds=10):
         """Waits until the broker has next to nothing to do."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            before = self.cpu()
-            time.sleep(0.25)
-            if self.cpu() - before <= 0.02:
+            # The honest pair takes a little all the time.
+            if self.cpu_part(0.25) <= 0.08:
                 return
 
     def stop(self):
@@ -483,6 +488,217 @@ def half_tls(attack):
     return f"{attack.size} handshakes"
 
 
+def never_read(attack):
+    """50 subscribers, a third of them for each QoS, never read a byte of a firehose of 1 KiB messages, QoS 0 and 1."""
+    swarm, payload = attack.swarm, bytes(1024)
+    for number in range(50):
+        swarm.open(1, connect(f"deaf-{number}") + subscribe(["fire/#"], number % 3), deaf=True)
+    source = swarm.open(1, connect("firehose"))[0]
+    burst = b"".join(publish(f"fire/{one % 10}", payload, one % 2, one + 1) for one in range(1000))
+    for _ in range(attack.size // 1000):
+        swarm.send(source, burst)
+        attack.expect(swarm.drain(attack.patience), "the firehose is stuck")
+    attack.expect(not source.closed, "the firehose was disconnected")
+    return f"{attack.size} messages for 50 who do not read"
+
+
+def stall(attack):
+    """A subscriber to # of each QoS stops reading under full load of four publishers of each QoS."""
+    swarm = attack.swarm
+    for qos in range(3):
+        swarm.open(1, connect(f"stalled-{qos}") + subscribe(["#"], qos), deaf=True)
+    publishers = [(swarm.open(1, connect(f"load-{number}"))[0], number % 3) for number in range(12)]
+    rounds = max(attack.size // 12 // 500, 1)
+    for start in range(rounds):
+        for peer, qos in publishers:
+            ids = [1 + (start * 500 + one) % 60_000 for one in range(500)]
+            swarm.send(peer, b"".join(publish(f"load/{one % 50}", b"x" * 200, qos, one) for one in ids))
+            if qos == 2:
+                # In order, so that no PUBREC need be read to know what comes next.
+                swarm.send(peer, b"".join(packet(0x62, struct.pack(">H", one)) for one in ids))
+        attack.expect(swarm.drain(attack.patience), "the publishers are stuck")
+    attack.expect(not any(peer.closed for peer, _ in publishers), "publishers were disconnected")
+    return f"{rounds * 6000} messages to 3 who stall"
+
+
+def long_topics(attack):
+    """Topics of 65,535 bytes, of one level, of the most levels there may be, and of tens of thousands, in PUBLISH (retained),
+    SUBSCRIBE and UNSUBSCRIBE, of each version. Those of too many levels end the connection; the others may stay."""
+    swarm = attack.swarm
+    deepest, slashes = "/".join(["x" * 325] * 200) + "x" * 336, "/" * 65535
+    topics = ["x" * 65535, deepest, slashes, "/".join("a" * 10_001), "+/" * 32767 + "#", "$share/g/" + "/" * 60_000]
+    for number in range(attack.size):
+        topic, version = topics[number % len(topics)], (4, 5)[number // len(topics) % 2]
+        properties = b"" if version == 5 else None
+        swarm.open(1, connect(f"long-{number}", version) + subscribe([topic], 1, properties=properties))
+        if "+" not in topic and "$" not in topic:
+            swarm.open(1, connect(f"long-p{number}", version) + publish(topic, b"p", 0, 1, True, properties))
+        swarm.turn(0)
+    swarm.drain(attack.patience)
+    swarm.pump(0.5)
+    alive = swarm.alive()
+    attack.expect(alive > 0, "not even topics of one level were taken")
+    # The two that may be retained are taken back.
+    cleaner = swarm.open(1, connect("cleaner") + b"".join(publish(one, retain=True) for one in topics[:2]) + PINGREQ,
+                         keep=True)[0]
+    attack.expect(attack.answered(cleaner, 0xD0), "the retained topics could not be taken back")
+    return f"{attack.size} filters and two thirds as many topics, {alive} connections of {swarm.total - 1} kept"
+
+
+def many_topics(attack):
+    """Distinct topics, each retained, from four publishers; then each is taken back."""
+    swarm = attack.swarm
+    peers = swarm.open(4, lambda number: connect(f"topics-{number}"), keep=True)
+    for payload in (b"retained", b""):
+        for start in range(0, attack.size, 20_000):
+            for which, peer in enumerate(peers):
+                swarm.send(peer, b"".join(
+                    publish(f"many/{one % 1000}/topic/{one}", payload, 0, 1, True)
+                    for one in range(start + which, min(start + 20_000, attack.size), 4)))
+            attack.expect(swarm.drain(attack.patience), "the publishers are stuck")
+        for peer in peers:
+            swarm.send(peer, PINGREQ)
+            attack.expect(attack.answered(peer, 0xD0, attack.patience), "a publisher was not answered")
+    return f"{attack.size} retained topics, set and taken back"
+
+
+def many_subscriptions(attack):
+    """Distinct filters of ten clients, 500 in a packet; then they are gone all at once."""
+    swarm = attack.swarm
+    peers = swarm.open(10, lambda number: connect(f"filters-{number}"))
+    for start in range(0, attack.size, 50_000):
+        for which, peer in enumerate(peers):
+            names = [f"many/{one % 1000}/{'+' if one % 3 else 'topic'}/{one}" for one in
+                     range(start + which, min(start + 50_000, attack.size), 10)]
+            swarm.send(peer, b"".join(subscribe(names[at:at + 500], 1) for at in range(0, len(names), 500)))
+        attack.expect(swarm.drain(attack.patience), "the subscribers are stuck")
+    swarm.pump(attack.patience, lambda: sum(peer.received for peer in peers) >= attack.size)
+    attack.expect(swarm.alive() == 10, "subscribers were disconnected")
+    attack.expect(sum(peer.received for peer in peers) >= attack.size, "not all were answered")
+    return f"{attack.size} subscriptions"
+
+
+def at_their_limits(attack):
+    """Topic aliases, Packet Identifiers, user properties and Subscription Identifiers at their limits and just past them."""
+    swarm, count = attack.swarm, attack.size
+    alias = lambda number: b"\x23" + struct.pack(">H", number)
+    users = b"".join(b"\x26" + text("k") + text(str(one % 10)) for one in range(8000))
+    identifier = lambda number: b"\x0b" + varint(number)
+    def five(name, properties=b""):
+        return connect(name, 5, properties=properties)
+    # What is refused: it ends the connection that brought it.
+    refused = [
+        publish("a", b"", 0, 1, properties=alias(0)),
+        publish("a", b"", 0, 1, properties=alias(11)),
+        publish("a", b"", 0, 1, properties=alias(65535)),
+        publish("", b"", 0, 1, properties=alias(10)),
+        publish("a", b"", 1, 0, properties=b""),
+        subscribe(["a"], 1, 0, b""),
+        subscribe(["a"], 1, 1, identifier(0)),
+        subscribe(["a"], 1, 1, b"\x0b\xff\xff\xff\xff\x7f"),
+        subscribe(["a"], 1, 1, identifier(5) + identifier(6)),
+    ]
+    bad = [swarm.open(1, lambda number: five(f"refused-{number}") + one)[0] for _ in range(count // 20) for one in refused]
+    # What is taken: as many aliases as there may be, again and again; every identifier, with no PUBREL; user properties by
+    # the thousand, to subscribers that get them; the largest Subscription Identifier on a filter with many others.
+    good = swarm.open(1, five("aliases") + b"".join(
+        publish(f"alias/{one}" if one % 3 else f"a/{one % 10}", b"", 0, 1, properties=alias(one % 10 + 1))
+        for one in range(count * 20)))
+    good += swarm.open(1, five("identifiers", b"\x27\x00\x10\x00\x00") + b"".join(
+        publish("ids", b"", 2, one % 20 + 1, properties=b"") for one in range(count * 10)))
+    good += swarm.open(10, lambda number: five(f"reader-{number}") + subscribe(
+        ["users/#"], 1, 1, identifier(268_435_455)))
+    swarm.drain(attack.patience)
+    with_users = publish("users/a", b"", 0, 1, properties=users)
+    good += swarm.open(1, five("users") + with_users * (count // 10))
+    # In CONNECT they are counted before it is known who comes.
+    good += swarm.open(count // 10, lambda number: five(f"connect-{number}", users))
+    attack.expect(swarm.drain(attack.patience), "attackers are stuck")
+    swarm.pump(3, lambda: all(peer.closed for peer in bad))
+    attack.expect(all(peer.closed for peer in bad), f"{sum(not peer.closed for peer in bad)} were not refused")
+    attack.expect(not any(peer.closed for peer in good), f"{sum(peer.closed for peer in good)} were refused")
+    return f"{len(bad)} past the limits, {count * 30 + count // 5} packets at them"
+
+
+def retained_flood(attack):
+    """Retained messages of 16 KiB, read back through # by five who read and five who do not; then all are taken back."""
+    swarm, payload = attack.swarm, bytes(16 * 1024)
+    source = swarm.open(1, connect("flood"), keep=True)[0]
+    for start in range(0, attack.size, 500):
+        swarm.send(source, b"".join(
+            publish(f"flood/{one}", payload, 0, 1, True) for one in range(start, start + 500)))
+        attack.expect(swarm.drain(attack.patience), "the flood is stuck")
+    readers = swarm.open(5, lambda number: connect(f"reads-{number}") + subscribe(["#"]))
+    swarm.open(5, lambda number: connect(f"deaf-{number}") + subscribe(["#"], 1), deaf=True)
+    whole = attack.size * len(payload)
+    attack.expect(swarm.pump(attack.patience, lambda: all(peer.received >= whole for peer in readers)),
+                  f"readers got {[peer.received for peer in readers]} bytes, of {whole}")
+    swarm.send(source, b"".join(publish(f"flood/{one}", retain=True) for one in range(attack.size)) + PINGREQ)
+    attack.expect(attack.answered(source, 0xD0, attack.patience), "they could not be taken back")
+    return f"{attack.size} retained messages of 16 KiB, read back by 10"
+
+
+def storm(attack):
+    """Connections that connect, subscribe, publish and go, half of them without a word, each client again and again."""
+    swarm, at_once = attack.swarm, 100
+    for _ in range(0, attack.size, at_once):
+        swarm.open(at_once, lambda number: connect(f"storm-{number % 1000}") + subscribe(["storm/#"], 1)
+                   + publish("storm/a", b"x" * 50) + (DISCONNECT if number % 2 else b""))
+        swarm.pump(0.02)
+        swarm.end()
+    return f"{attack.size} connections"
+
+
+def connections(attack):
+    """As many connections as the open files of a process allow, each with a session; all of them are served."""
+    swarm = attack.swarm
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    count = min(attack.size, hard - OTHER_DESCRIPTORS)
+    for start in range(0, count, 500):
+        swarm.open(min(500, count - start), lambda number: connect(f"many-{number}") + PINGREQ)
+        swarm.turn(0)
+    served = swarm.pump(attack.patience, lambda: all(peer.received >= 6 for peer in swarm.peers))
+    attack.expect(served, f"{sum(peer.received < 6 for peer in swarm.peers)} of {count} were not served")
+    return f"{count} connections (open files allowed: {hard})"
+
+
+def descriptors(attack):
+    """More connections than the broker has descriptors: who is there goes on, and others get in when some have gone."""
+    swarm = attack.swarm
+    swarm.open(attack.size, lambda number: connect(f"fd-{number}"))
+    swarm.pump(3)
+    served = sum(peer.received > 0 for peer in swarm.peers)
+    attack.expect(0 < served < 200, f"{served} were served, with 200 descriptors")
+    attack.expect(attack.broker.cpu_part(1) < 0.5, "the broker is busy with those it cannot take")
+    swarm.end()
+    late = swarm.open(20, lambda number: connect(f"late-{number}"))
+    attack.expect(swarm.pump(10, lambda: all(peer.received >= 4 for peer in late)), "those who came later were not served")
+    return f"{attack.size} connections, 200 descriptors, {served} served"
+
+
+def memory_limit(attack):
+    """Messages queue without bound for one who does not read, until memory_limit: who is connected is answered, whoever
+    brings more is turned away, and once the reader is gone all is as before."""
+    swarm, payload = attack.swarm, bytes(8192)
+    deaf = swarm.open(1, connect("deaf") + subscribe(["fill/#"], 1), deaf=True)[0]
+    swarm.pump(0.2)
+    refused = 0
+    for number in range(attack.size // 100):
+        source = swarm.open(1, lambda number: connect(f"fill-{number}") + b"".join(
+            publish("fill/a", payload, 1, one + 1) for one in range(100)))[0]
+        swarm.pump(0.05, lambda: source.closed or not source.out)
+        refused += source.closed
+    swarm.pump(0.5)
+    refused = sum(peer.closed for peer in swarm.peers)
+    attack.expect(refused > 0, "nobody was turned away")
+    swarm.close(deaf)
+    attack.broker.settle()
+    late = swarm.open(2, lambda number: connect(f"late-{number}") + subscribe(["late"], 1)
+                      + publish("late", b"again", 1), keep=True)
+    attack.expect(attack.answered(late[0], 0x40), "nobody gets in after memory has come back")
+    return f"{attack.size} messages of 8 KiB, {refused} of {swarm.total} connections turned away"
+
+
 def main():
     if sys.argv[1:2] == ["--honest"]:
         return honest(int(sys.argv[2]), sys.argv[3] == "sends")
@@ -584,6 +800,26 @@ ATTACKS = [
     {"name": "slow CONNECTs", "run": slow_connect, "small": 2000, "full": 2000, "peak": 32, "after": 16, "lines": 2},
     {"name": "half-open TLS handshakes", "run": half_tls, "small": 2000, "full": 5000, "settings": TLS_CONFIG,
      "peak": 200, "after": 60, "lines": 2},
+    {"name": "clients that never read", "run": never_read, "small": 20_000, "full": 200_000,
+     "peak": 1000, "after": 100, "lines": 4},
+    {"name": "stalled subscribers to #", "run": stall, "small": 60_000, "full": 1_200_000,
+     "peak": 100, "after": 40, "lines": 4},
+    {"name": "topics of 65,535 bytes", "run": long_topics, "small": 600, "full": 6000,
+     "peak": 100, "after": 50, "lines": 4},
+    {"name": "distinct topics", "run": many_topics, "small": 100_000, "full": 1_000_000, "peak": 600, "after": 100,
+     "lines": 3},
+    {"name": "distinct subscriptions", "run": many_subscriptions, "small": 100_000, "full": 1_000_000,
+     "peak": 600, "after": 100, "lines": 3},
+    {"name": "identifiers at their limits", "run": at_their_limits, "small": 200, "full": 5000,
+     "peak": 100, "after": 50, "lines": 4},
+    {"name": "retained flood", "run": retained_flood, "small": 4000, "full": 40_000,
+     "peak": 1000, "after": 100, "lines": 4},
+    {"name": "connect and disconnect", "run": storm, "small": 10_000, "full": 500_000, "peak": 50, "after": 20, "lines": 4},
+    {"name": "connections", "run": connections, "small": 50_000, "full": 50_000, "peak": 200, "after": 100, "lines": 3},
+    {"name": "descriptors exhausted", "run": descriptors, "small": 400, "full": 10_000, "descriptors": 200,
+     "peak": 20, "after": 10, "lines": 3},
+    {"name": "memory_limit", "run": memory_limit, "small": 20_000, "full": 100_000, "honest": "pings",
+     "settings": "memory_limit 64000000\nmax_queued_messages 0\n", "peak": 120, "after": 40, "lines": 4},
 ]
 
 if __name__ == "__main__":
