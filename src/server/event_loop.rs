@@ -85,6 +85,9 @@ impl Server {
         self.publish_log(now);
         self.commit();
         self.flush(now);
+        if self.trimmer.is_due(memory::allocated(), now) {
+            memory::trim();
+        }
         Ok(true)
     }
 
