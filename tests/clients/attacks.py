@@ -10,7 +10,7 @@ Each attack has a broker of its own with Mosquitto's default limits where nothin
    Where the attack is on memory_limit, beyond which messages are refused by design, the pair sends PINGs only.
 3. The resident set never exceeds the one before the attack by more than `peak` MiB, and exceeds it by at most `after` MiB
    once the attackers are gone and what they left has been taken back. An allocator keeps some of what it once got: `after`
-   is a part of `peak`, and a second attack of the same kind fits into it.
+   is for that.
 4. The log has at most `lines` lines for each connection of an attacker and 100 beside: nothing is logged for each packet.
 
 Peak and after, in MiB, and lines; sizes in small and with --full (ATTACKS at the end; what each does is in its function):
