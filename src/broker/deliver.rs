@@ -507,7 +507,9 @@ pub fn enqueue(
             return drop_publication(session, output);
         }
     }
-    session.is_dropping = false;
+    if session.queue.is_empty() {
+        session.is_dropping = false;
+    }
     let row = output
         .journal
         .delivery(session.row.as_ref(), &delivery, None);

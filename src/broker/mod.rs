@@ -435,7 +435,9 @@ impl Broker {
         link.sent(sent);
         if link.outbox.is_empty() {
             link.outbox.recycle(&mut self.output.buffers);
-            client.session.is_dropping = false;
+            if client.session.queue.is_empty() {
+                client.session.is_dropping = false;
+            }
         }
         if self.clients[key].session.replay.is_some() {
             self.replay(key, now);
