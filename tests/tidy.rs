@@ -183,9 +183,10 @@ fn the_top_level_is_what_was_agreed() {
 const UNCHECKED: [(&str, usize, &str); 2] = [
     (
         "src/server/memory.rs",
-        4,
-        "the counting allocator: its trait can be had no other way; each block hands on to the system's allocator what \
-         it was given, under the contract that its own caller keeps, and counts in atomics",
+        5,
+        "the counting allocator: its trait can be had no other way; four blocks hand on to the system's allocator what \
+         they were given, under the contract that their own caller keeps, and count in atomics; one has the C library give \
+         free memory back, which may be asked for at any time",
     ),
     (
         "tests/allocations.rs",

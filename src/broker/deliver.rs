@@ -625,23 +625,26 @@ pub fn send_delivery(
     }
 }
 
-/// Sends the PUBLISH of an exchange that has waited for a commit, unless it was finished meanwhile.
+/// Sends the PUBLISH of an exchange that has waited for a commit, unless it was finished meanwhile. `false` means that the
+/// client does not get it, and its place in the window is free for what waits.
 pub fn send_held(
     session: &mut Session,
     link: &mut Link,
     packet_id: PacketId,
     output: &mut Output,
     now: Time,
-) {
+) -> bool {
     let exchange = session.inflight.get_mut(packet_id);
     let Some(delivery) = exchange.and_then(|exchange| exchange.delivery.clone()) else {
-        return;
+        return true;
     };
     link.window_used -= 1; // until it is sent
-    let may_read = may_still_read(session, &delivery, output);
-    if !may_read || !send_copy_of(&delivery, Some(packet_id), session, link, output, now) {
+    let is_sent = may_still_read(session, &delivery, output)
+        && send_copy_of(&delivery, Some(packet_id), session, link, output, now);
+    if !is_sent {
         session.inflight.finish(packet_id);
     }
+    is_sent
 }
 
 /// Sends a PUBLISH without an exchange that has waited for a commit.

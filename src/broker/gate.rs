@@ -243,7 +243,11 @@ impl Broker {
                 link.answer(output, |out| out.extend_from_slice(&answer));
                 self.replay(key, now);
             }
-            Held::Publish(packet_id) => send_held(session, link, packet_id, output, now),
+            Held::Publish(packet_id) => {
+                if !send_held(session, link, packet_id, output, now) {
+                    self.pump(key, now);
+                }
+            }
             Held::Copy(delivery) => {
                 super::deliver::send_copy(session, link, &delivery, output, now)
             }
