@@ -132,6 +132,8 @@ struct Delivery {
     must: bool,
     /// The filter of the subscription whose retained messages it is of.
     replay_of: Option<String>,
+    /// Its place in the order of first sending; 0 before.
+    first_sent: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,6 +283,8 @@ pub struct Oracle {
     is_blurred: bool,
     /// Grows with every message that is passed on, and every session.
     serial: u64,
+    /// Grows with every PUBLISH that is seen.
+    seen: u64,
 }
 
 /// What the world tells of a CONNECT beside the packet.
@@ -305,6 +309,7 @@ impl Oracle {
             pots: Vec::new(),
             is_blurred: false,
             serial: 0,
+            seen: 0,
         }
     }
 
@@ -823,6 +828,7 @@ impl Oracle {
                     state: State::Waits { maybe_sent },
                     must: must && (qos > 0 || session.connection.is_some()),
                     replay_of: None,
+                    first_sent: 0,
                 });
             };
             match settings.duplicates {
@@ -1249,6 +1255,7 @@ impl Oracle {
         // What was sent before is known by its identifier; what must come is there before what may.
         let all = || session.deliveries.iter();
         let is_sent = |it: &Delivery| matches!(it.state, State::Sent { .. });
+        self.seen += 1;
         let found = all()
             .position(|it| is_sent(it) && is_right(it))
             .or_else(|| {
@@ -1273,6 +1280,17 @@ impl Oracle {
                 });
                 assert!(qos == 0 || !in_use, "{seen} under an identifier in use");
                 let delivery = &session.deliveries[index];
+                // What is sent again is sent in its old order [MQTT-4.6.0-1]; where some had to wait for a commit, in that
+                // in which it began.
+                let is_again = |it: &Delivery| matches!(it.state, State::Sent { connection: on, .. } if on != connection);
+                let skipped = session.deliveries.iter().find(|it| {
+                    is_again(it)
+                        && is_again(delivery)
+                        && it.must
+                        && it.first_sent < delivery.first_sent
+                });
+                let is_in_order = skipped.is_none() || self.settings.is_durable;
+                assert!(is_in_order, "{seen} again before {skipped:?}");
                 if matches!(delivery.state, State::Waits { .. }) && !publish.dup {
                     let is_late = delivery.message.is_expired(now) && !self.settings.is_durable;
                     assert!(!is_late, "{seen}, which has expired");
@@ -1282,9 +1300,13 @@ impl Oracle {
                 match qos {
                     0 => _ = session.deliveries.remove(index),
                     _ => {
-                        session.deliveries[index].state = State::Sent {
+                        let delivery = &mut session.deliveries[index];
+                        delivery.state = State::Sent {
                             packet_id,
                             connection,
+                        };
+                        if delivery.first_sent == 0 {
+                            delivery.first_sent = self.seen;
                         }
                     }
                 }
@@ -1311,6 +1333,7 @@ impl Oracle {
                         },
                         must: true,
                         replay_of: None,
+                        first_sent: self.seen,
                     });
                 }
             }
@@ -1454,6 +1477,7 @@ fn replay(message: &Rc<Message>, filter: &str, subscription: Subscription, must:
         state: State::Waits { maybe_sent: false },
         must,
         replay_of: Some(filter.to_owned()),
+        first_sent: 0,
     }
 }
 
