@@ -809,7 +809,9 @@ impl Oracle {
                     .queued_max
                     .is_some_and(|max| session.deliveries.len() + shared >= max);
                 let fits = message.payload.len() + 200 < session.packet_bytes_max;
-                let must = fits && !is_blurred && (!is_full || (qos == 0 && !is_slow));
+                let must = fits
+                    && !is_blurred
+                    && (!is_full || (qos == 0 && !is_slow && !settings.queues_qos_0));
                 let mut identifiers: Vec<u32> =
                     subscriptions.iter().map(|it| it.identifier).collect();
                 identifiers.retain(|&it| it != 0);
