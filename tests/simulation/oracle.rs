@@ -1254,6 +1254,8 @@ impl Oracle {
             |it: &&mut Pot| it.message.topic == topic && it.message.payload == publish.payload;
         let mut pots: Vec<&mut Pot> = self.pots.iter_mut().filter(is_same).collect();
         let has_pot = could_take(&pots, &taken, &mut BTreeSet::new());
+        let is_due = |pot: &&mut Pot| pot.must && pot.taken.is_none() && pot.gives(&taken);
+        let has_due_pot = pots.iter().any(is_due);
         // What was sent before is known by its identifier; what must come is there before what may.
         let all = || session.deliveries.iter();
         let is_sent = |it: &Delivery| matches!(it.state, State::Sent { .. });
@@ -1266,7 +1268,8 @@ impl Oracle {
                     .enumerate()
                     .filter(|(index, it)| is_right(it) && is_next(*index));
                 let must = candidates.clone().find(|(_, it)| it.must);
-                let found = must.or_else(|| candidates.find(|(_, it)| it.replay_of.is_none()));
+                let found = must
+                    .or_else(|| candidates.find(|(_, it)| it.replay_of.is_none() && !has_due_pot));
                 found.map(|(index, _)| index)
             })
             .or_else(|| all().position(is_right).filter(|_| !has_pot));
