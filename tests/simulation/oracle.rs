@@ -1126,12 +1126,12 @@ impl Oracle {
         self.close_requests(&client);
     }
 
-    /// Nothing flows any more: whoever is connected has all that it asked for.
-    pub fn at_rest(&mut self) {
+    /// Nothing flows any more: whoever is connected, by one of these, has all that it asked for.
+    pub fn at_rest(&mut self, connections: &BTreeSet<u32>) {
         let connected = self
             .sessions
             .values_mut()
-            .filter(|it| it.connection.is_some());
+            .filter(|it| it.connection.is_some_and(|it| connections.contains(&it)));
         connected.for_each(|session| session.requests.clear());
     }
 

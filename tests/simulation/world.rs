@@ -768,7 +768,8 @@ impl World {
                 break;
             }
         }
-        self.oracle.at_rest();
+        let connections = self.clients.iter().filter_map(|it| it.connection).collect();
+        self.oracle.at_rest(&connections);
         self.sockets.retain(|it| it.is_open || !it.down.is_empty());
     }
 
