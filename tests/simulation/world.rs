@@ -73,6 +73,8 @@ pub struct World {
     /// When this broker began.
     started: u64,
     is_restricted: bool,
+    /// How many bytes the broker and the clients have taken.
+    moved: usize,
 }
 
 /// Files with rules, which all worlds share.
@@ -158,6 +160,8 @@ impl World {
             now: 0,
             started: 0,
             is_restricted: false,
+            moved: 0,
+
             plan: plan.clone(),
         };
         if plan.is_durable {
@@ -436,6 +440,7 @@ impl World {
                 break;
             };
             rest = &rest[length..];
+            self.moved += length;
             self.tell_oracle(socket, &packet);
             self.broker.handle(key, packet, self.time());
             self.look();
@@ -598,6 +603,7 @@ impl World {
         let it = &mut self.sockets[socket];
         let count = bytes.min(it.down.len());
         let taken: Vec<u8> = it.down.drain(..count).collect();
+        self.moved += count;
         let is_over = it.down.is_empty() && !it.is_open;
         // What comes late says nothing of how long its session lasts.
         let now = it.is_open.then_some(self.now);
@@ -774,14 +780,9 @@ impl World {
     }
 
     /// What changes as long as something flows.
-    fn measure(&self) -> (usize, usize, bool, u64) {
-        let up = self
-            .sockets
-            .iter()
-            .map(|it| it.up.len() + it.arrived.len())
-            .sum();
-        let down = self.sockets.iter().map(|it| it.down.len() + it.seen).sum();
-        (up, down, self.broker.has_changes(), u64::from(self.opened))
+    fn measure(&self) -> (usize, usize, bool) {
+        let seen = self.sockets.iter().map(|it| it.seen).sum();
+        (self.moved, seen, self.broker.has_changes())
     }
 
     /// The end of the story: every client whose session lasts comes back and reads everything; then nothing may be missing.
