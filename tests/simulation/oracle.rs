@@ -1445,7 +1445,11 @@ impl Session {
     /// What must come before the delivery with this index and did not: of its topic, publisher and QoS [MQTT-4.6.0-6].
     fn overtaken_by(&self, index: usize) -> Option<&Delivery> {
         let delivery = &self.deliveries[index];
-        self.deliveries[..index].iter().find(|it| {
+        // A retained message is older than what waits before it.
+        let mut earlier = self.deliveries[..index]
+            .iter()
+            .filter(|_| delivery.replay_of.is_none());
+        earlier.find(|it| {
             matches!(it.state, State::Waits { .. })
                 && it.must
                 && (it.qos, it.message.qos) == (delivery.qos, delivery.message.qos)
