@@ -323,7 +323,8 @@ impl World {
     fn message(&mut self, step: &MessageStep) -> Message {
         let mut payload = Vec::new();
         let mut number = 0;
-        if step.bytes > 0 {
+        // What has no payload clears a topic; otherwise it is like any other, which could not be told from it.
+        if step.bytes > 0 || !step.retain {
             number = self.ledger.get_mut().number();
             payload = format!("{number} ").into_bytes();
             payload.resize(payload.len().max(step.bytes.into()), b'.');
