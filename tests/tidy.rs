@@ -178,3 +178,106 @@ fn the_top_level_is_what_was_agreed() {
         );
     }
 }
+
+/// Where the compiler is not the judge of memory, with the number of blocks and why. Everything else has none.
+const UNCHECKED: [(&str, usize, &str); 2] = [
+    (
+        "src/server/memory.rs",
+        5,
+        "the counting allocator: its trait can be had no other way; four blocks hand on to the system's allocator what \
+         they were given, under the contract that their own caller keeps, and count in atomics; one has the C library give \
+         free memory back, which may be asked for at any time",
+    ),
+    (
+        "tests/allocations.rs",
+        4,
+        "as above, counting calls per thread; in no program",
+    ),
+];
+
+/// Files of C, and why.
+const FOREIGN: [(&str, &str); 1] = [(
+    "tests/integration/disk/layer.c",
+    "stands between a program and the kernel by LD_PRELOAD, which takes a library with C's symbols and no runtime of \
+     its own; compiled by the tests that use it, in no program",
+)];
+
+fn files(folder: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && name != "node_modules" && name != ".cache" && name != "target" {
+            found.extend(files(&path, endings));
+        } else if let Some(ending) = path.extension().and_then(|ending| ending.to_str())
+            && endings.contains(&ending)
+        {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn below_root(path: &Path) -> String {
+    let path = path.strip_prefix(root()).expect("below the root");
+    path.to_str().expect("a plain name").to_owned()
+}
+
+#[test]
+fn what_the_compiler_does_not_check_is_listed_and_argued() {
+    let word = concat!("un", "safe");
+    let lint = format!("{word}_code");
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "benches", "perf"] {
+        for file in rust_files(&root().join(folder)) {
+            let name = below_root(&file);
+            let text = read(&file);
+            let code: Vec<&str> = text
+                .lines()
+                .filter(|line| !line.trim_start().starts_with("//"))
+                .filter(|line| *line != format!("#![deny({lint})]"))
+                .collect();
+            let any = code.iter().any(|line| {
+                line.split(|c: char| !c.is_alphanumeric() && c != '_')
+                    .any(|one| one == word || one == lint)
+            });
+            if !any {
+                continue;
+            }
+            let code = code.join("\n");
+            let blocks = code.matches(&format!("{word} {{")).count();
+            let reasons = text.matches("// SAFETY:").count();
+            assert!(
+                reasons >= blocks,
+                "{name}: {blocks} blocks, of which only {reasons} say why they are sound"
+            );
+            found.push((name, blocks));
+        }
+    }
+    let listed: Vec<(String, usize)> = UNCHECKED
+        .iter()
+        .map(|(name, blocks, _)| ((*name).to_owned(), *blocks))
+        .collect();
+    assert_eq!(
+        found, listed,
+        "files with {word} code and their blocks: left what is there, right what tests/tidy.rs argues"
+    );
+    let house = read(&root().join("src/lib.rs"));
+    assert!(house.contains(&format!("#![deny({lint})]")));
+}
+
+#[test]
+fn files_of_c_are_listed_and_argued() {
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "benches", "perf"] {
+        let ours = files(&root().join(folder), &["c", "h", "cc", "cpp", "s", "S"]);
+        found.extend(ours.iter().map(|file| below_root(file)));
+    }
+    let listed: Vec<&str> = FOREIGN.iter().map(|(name, _)| *name).collect();
+    assert_eq!(found, listed);
+    assert!(
+        !root().join("build.rs").exists(),
+        "nothing of Midge's own runs while it is built"
+    );
+}

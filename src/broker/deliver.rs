@@ -540,7 +540,9 @@ pub fn enqueue(
             return drop_publication(session, output);
         }
     }
-    session.is_dropping = false;
+    if session.queue.is_empty() {
+        session.is_dropping = false;
+    }
     let row = output
         .journal
         .delivery(session.row.as_ref(), &delivery, None);
@@ -666,8 +668,8 @@ pub fn send_delivery(
     }
 }
 
-/// Sends the PUBLISH of an exchange that has waited for a commit, unless it was finished meanwhile. `false` means that it
-/// could not be sent, and is finished by that.
+/// Sends the PUBLISH of an exchange that has waited for a commit, unless it was finished meanwhile. `false` means that the
+/// client does not get it, and its place in the window is free for what waits.
 pub fn send_held(
     session: &mut Session,
     link: &mut Link,

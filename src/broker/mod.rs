@@ -147,6 +147,8 @@ pub struct Broker {
     replaying: Vec<ClientKey>,
     /// How many nodes of `retained` may still be looked at in this turn.
     look_up_budget: usize,
+    look_ups: replay::LookUps,
+
     /// Whether there are rules about who may read what.
     restricts: bool,
     is_out_of_memory: bool,
@@ -186,10 +188,21 @@ impl Broker {
             random,
             replaying: Vec::new(),
             look_up_budget: replay::NODES_PER_TURN,
+            look_ups: replay::LookUps::USUAL,
+
             scratch: Vec::new(),
         };
         broker.start_sys(now);
         broker
+    }
+
+    /// Looks retained messages up in pieces of `places` where more than that many nodes would be looked at: so simulations
+    /// come to what otherwise needs many thousands of messages.
+    pub fn set_look_up_piece(&mut self, places: usize) {
+        self.look_ups = replay::LookUps {
+            nodes_max: places,
+            piece: places,
+        };
     }
 
     /// The settings in force.
@@ -422,7 +435,9 @@ impl Broker {
         link.sent(sent);
         if link.outbox.is_empty() {
             link.outbox.recycle(&mut self.output.buffers);
-            client.session.is_dropping = false;
+            if client.session.queue.is_empty() {
+                client.session.is_dropping = false;
+            }
         }
         if self.clients[key].session.replay.is_some() {
             self.replay(key, now);

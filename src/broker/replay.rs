@@ -6,7 +6,8 @@
 //! 3. What was replaced or cleared while it waited is not replayed: the client got the newer message as it came.
 //! 4. A new message does not overtake an older one of its topic that waits in a replay [MQTT-4.6.0-5].
 //! 5. Looking up what a filter matches has a budget for all clients of a turn together, since one SUBSCRIBE may ask for
-//!    thousands of look-ups that each walk all retained messages. Who finds it used up goes on next turn.
+//!    thousands of look-ups that each walk all retained messages. Who finds it used up goes on next turn. A look-up that is
+//!    too large for a turn is made in pieces, each place of the arena for itself; a subscription is in line until its last.
 
 use super::Broker;
 use super::client::{Client, ClientKey};
@@ -16,12 +17,12 @@ use super::deliver::{
 use super::inflight::Delivery;
 use super::message::Message;
 use super::retain::RetainedMessage;
-use super::retained::Retained;
+use super::retained::{Place, Retained};
 use super::subscriptions::{Subscription, SubscriptionKey, Subscriptions};
 use super::timers::Time;
 use crate::config::Config;
 use crate::mqtt::{QoS, topic};
-use hashbrown::HashSet;
+use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
@@ -31,6 +32,23 @@ const OUTBOX_BYTES: usize = 64 * 1024;
 /// How many nodes of the retained messages the look-ups of a turn may look at, before the last look-up is begun: about
 /// a millisecond.
 pub(super) const NODES_PER_TURN: usize = 20_000;
+
+/// How large look-ups may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LookUps {
+    /// How many nodes of the retained messages are looked at for a filter at once.
+    pub(super) nodes_max: usize,
+    /// How many places a piece has.
+    pub(super) piece: usize,
+}
+
+impl LookUps {
+    /// Up to half a millisecond and more in pieces of a millisecond, about.
+    pub(super) const USUAL: LookUps = LookUps {
+        nodes_max: NODES_PER_TURN,
+        piece: 8_000,
+    };
+}
 
 /// Retained messages on their way to a client.
 #[derive(Debug, Default)]
@@ -56,8 +74,10 @@ pub struct Replay {
 struct Request {
     filter: String,
     subscription: Subscription,
+    /// Where its look-up goes on, if it is made in pieces.
+    at: Option<Place>,
     /// What went before its turn.
-    early: Vec<Rc<Message>>,
+    early: HashMap<*const Message, Rc<Message>, foldhash::fast::RandomState>,
 }
 
 /// With more requests than this in line, a new message is not held against each of them: it may overtake what they will
@@ -70,7 +90,8 @@ impl Replay {
         let request = Request {
             filter,
             subscription,
-            early: Vec::new(),
+            at: None,
+            early: HashMap::default(),
         };
         if self.requested.insert(place, request).is_none() {
             self.requests.push_back(place);
@@ -97,7 +118,12 @@ impl Replay {
 
     /// Sends `message`, which is retained, out of its turn, for each subscription for which it waits here or will be found.
     /// `send` tells whether it could; what could not keeps its turn.
-    fn send_early(&mut self, message: &Rc<Message>, mut send: impl FnMut(&Subscription) -> bool) {
+    fn send_early(
+        &mut self,
+        message: &Rc<Message>,
+        place: Place,
+        mut send: impl FnMut(&Subscription) -> bool,
+    ) {
         if let Some((_, subscription)) = &self.subscription {
             let found = &self.found;
             let waiting = self
@@ -109,11 +135,16 @@ impl Replay {
         }
         if self.requested.len() <= REQUESTS_CAUGHT_UP_MAX {
             for request in self.requested.values_mut() {
-                if !request.early.iter().any(|it| Rc::ptr_eq(it, message))
+                // What was looked at is sent, or in `found`.
+                let was_found = request.at.is_some_and(|next| place < next);
+                if !was_found
+                    && !request.early.contains_key(&Rc::as_ptr(message))
                     && topic::matches(&request.filter, message.topic())
                     && send(&request.subscription)
                 {
-                    request.early.push(Rc::clone(message));
+                    request
+                        .early
+                        .insert(Rc::as_ptr(message), Rc::clone(message));
                 }
             }
         }
@@ -149,30 +180,47 @@ impl Replay {
         key: ClientKey,
         subscriptions: &Subscriptions,
         retained: &Retained<RetainedMessage>,
+        look_ups: LookUps,
     ) -> usize {
-        let Some(place) = self.requests.pop_front() else {
+        let Some(&place) = self.requests.front() else {
             return 0;
         };
-        let Some(request) = self.requested.remove(&place) else {
-            return 0;
-        };
-        let Some(&subscription) = subscriptions.get(place, key.0) else {
+        let request = self.requested.get_mut(&place);
+        let known = request.zip(subscriptions.get(place, key.0));
+        let Some((request, &subscription)) = known else {
+            self.requests.pop_front();
+            self.requested.remove(&place);
             return 0;
         };
         self.subscription = Some((place, subscription));
         self.waiting = None;
-        let cost = retained.for_each_match(&request.filter, |retained| {
-            self.found.push(Rc::clone(&retained.message));
-        });
-        self.found.reverse();
-        if !request.early.is_empty() {
-            let mut waiting: HashSet<_, _> = self.found.iter().map(Rc::as_ptr).collect();
-            request
-                .early
-                .iter()
-                .for_each(|it| _ = waiting.remove(&Rc::as_ptr(it)));
-            self.waiting = Some(waiting);
+        let (found, early) = (&mut self.found, &request.early);
+        let mut visit = |retained: &RetainedMessage| {
+            if !early.contains_key(&Rc::as_ptr(&retained.message)) {
+                found.push(Rc::clone(&retained.message));
+            }
+        };
+        let filter = &request.filter;
+        let (cost, next) = match request.at {
+            None => match retained.for_each_match(filter, look_ups.nodes_max, &mut visit) {
+                Some(cost) => (cost, None),
+                None => (look_ups.nodes_max, Some(Place::FIRST)),
+            },
+            Some(at) => {
+                let next = retained.for_each_match_from(filter, at, look_ups.piece, &mut visit);
+                (look_ups.piece, next)
+            }
+        };
+        if next == Some(Place::FIRST) {
+            // What was found of it is found again.
+            self.found.clear();
         }
+        request.at = next;
+        if next.is_none() {
+            self.requests.pop_front();
+            self.requested.remove(&place);
+        }
+        self.found.reverse();
         cost
     }
 }
@@ -188,7 +236,7 @@ pub fn catch_up(
     now: Time,
 ) {
     let Client { session, link } = client;
-    let Some(retained) = retained.get(topic) else {
+    let Some((place, retained)) = retained.get_with_place(topic) else {
         return;
     };
     if config.check_retain_source && !retained.source_may_write() {
@@ -198,7 +246,7 @@ pub fn catch_up(
         return;
     };
     let message = &retained.message;
-    replay.send_early(message, |subscription| {
+    replay.send_early(message, place, |subscription| {
         let delivery = Replay::delivery(message, subscription, config);
         match link {
             Some(link) if accepts_now(session, link, &delivery, config) => {
@@ -238,7 +286,8 @@ impl Broker {
                     }
                     break;
                 }
-                let cost = replay.look_up(key, &self.subscriptions, &self.retained);
+                let (subscriptions, retained) = (&self.subscriptions, &self.retained);
+                let cost = replay.look_up(key, subscriptions, retained, self.look_ups);
                 replay.changes = self.retained_changes;
                 self.look_up_budget = self.look_up_budget.saturating_sub(cost);
                 continue;

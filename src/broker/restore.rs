@@ -20,7 +20,8 @@ use super::session::{Session, SessionExpiry};
 use super::subscriptions::Subscription;
 use super::timers::Time;
 use super::will::Will;
-use crate::mqtt::{PacketId, QoS, SubscriptionOptions, topic};
+use crate::mqtt::primitive::VARIABLE_BYTE_INTEGER_MAX;
+use crate::mqtt::{PacketId, QoS, SubscriptionOptions, publish, topic};
 use hashbrown::HashMap;
 use std::num::NonZeroU16;
 use std::rc::Rc;
@@ -186,10 +187,13 @@ fn packet_id_of(number: u16) -> Option<PacketId> {
 impl Restoring<'_> {
     /// Puts a message back, and retains it if it was.
     pub fn message(&mut self, mut record: MessageRecord) {
-        let is_sound = usize::from(record.topic_length) + record.properties_length as usize
-            <= record.bytes.len()
+        // Rows are numbered from 1 on; 0 says that a message has none.
+        let is_sound = record.id != 0
+            && usize::from(record.topic_length) + record.properties_length as usize
+                <= record.bytes.len()
             && std::str::from_utf8(record.topic())
-                .is_ok_and(|name| topic::name(name.as_bytes()).is_ok());
+                .is_ok_and(|name| topic::name(name.as_bytes()).is_ok())
+            && publish::is_passed_on(record.properties());
         if !is_sound {
             self.counts.misfits += 1;
             return;
@@ -308,7 +312,8 @@ impl Restoring<'_> {
         };
         let shared = topic::shared(&record.filter);
         let options = SubscriptionOptions::from_byte(record.options);
-        let (Ok(shared), Some(options)) = (shared, options) else {
+        let is_known = record.identifier <= VARIABLE_BYTE_INTEGER_MAX;
+        let (Ok(shared), Some(options), true) = (shared, options, is_known) else {
             self.counts.misfits += 1;
             if let Some(row) = &self.broker.clients[key].session.row {
                 let filter = record.filter.clone();
@@ -335,6 +340,12 @@ impl Restoring<'_> {
         let Some(&key) = self.sessions.get(&record.session) else {
             return; // its session ended with the broker
         };
+        let are_identifiers = (record.identifiers.iter())
+            .all(|identifier| (1..=VARIABLE_BYTE_INTEGER_MAX).contains(identifier));
+        if !are_identifiers {
+            self.counts.misfits += 1;
+            return;
+        }
         let message = record.message.and_then(|row| self.messages.get(&row));
         let delivery = message.map(|message| Delivery {
             message: Rc::clone(message),

@@ -43,6 +43,15 @@ impl<M> Node<M> {
     }
 }
 
+/// Where in the arena a message is, for looking through all of them in pieces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place(u32);
+
+impl Place {
+    /// The first one.
+    pub const FIRST: Place = Place(0);
+}
+
 /// At most one message for each Topic Name.
 pub struct Retained<M> {
     nodes: Slab<Node<M>>,
@@ -109,15 +118,28 @@ impl<M> Retained<M> {
             .filter_map(|(_, node)| node.message.as_ref())
     }
 
+    /// The message retained for `topic`, and where it is.
+    pub fn get_with_place(&self, topic: &str) -> Option<(Place, &M)> {
+        let node = self.find(topic)?;
+        let message = self.nodes[node as usize].message.as_ref()?;
+        Some((Place(node), message))
+    }
+
     /// Calls `visit` with every message whose name matches the valid Topic Filter `filter`.
     ///
     /// The shortest names come first; among names of as many levels, those whose levels were created first.
     ///
-    /// The number is how many nodes were looked at: what the call cost, at least 1.
-    pub fn for_each_match(&self, filter: &str, mut visit: impl FnMut(&M)) -> usize {
+    /// The number is how many nodes were looked at: what the call cost, at least 1. `None` means that it would be more than
+    /// `nodes_max`; a part of the matches was visited then. [`Retained::for_each_match_from`] is for those.
+    pub fn for_each_match(
+        &self,
+        filter: &str,
+        nodes_max: usize,
+        mut visit: impl FnMut(&M),
+    ) -> Option<usize> {
         if !filter.contains(['+', '#']) {
             self.get(filter).into_iter().for_each(visit);
-            return 1;
+            return Some(1);
         }
         let mut looked_at = 1;
         let mut visit_all = |nodes: &[u32]| {
@@ -136,12 +158,18 @@ impl<M> Retained<M> {
                     while !found.is_empty() {
                         visit_all(&found);
                         looked_at += found.len();
-                        self.collect_children(&found, &mut below);
+                        self.collect_children(
+                            &found,
+                            &mut below,
+                            nodes_max.saturating_sub(looked_at),
+                        )?;
                         std::mem::swap(&mut found, &mut below);
                     }
-                    return looked_at;
+                    return Some(looked_at);
                 }
-                b"+" => self.collect_children(&found, &mut below),
+                b"+" => {
+                    self.collect_children(&found, &mut below, nodes_max.saturating_sub(looked_at))?
+                }
                 literal => {
                     let text = self.hash.text(literal);
                     below.clear();
@@ -153,10 +181,66 @@ impl<M> Retained<M> {
                 }
             }
             looked_at += found.len();
+            if looked_at + below.len() > nodes_max {
+                return None;
+            }
             std::mem::swap(&mut found, &mut below);
         }
         visit_all(&found);
-        looked_at
+        Some(looked_at)
+    }
+
+    /// The same in pieces, in no order that means anything: looks at `nodes` places from `from` on, each for itself. Where to
+    /// go on, unless it was the last piece. What is retained meanwhile is found where its place comes later.
+    pub fn for_each_match_from(
+        &self,
+        filter: &str,
+        from: Place,
+        nodes: usize,
+        mut visit: impl FnMut(&M),
+    ) -> Option<Place> {
+        let filter: Vec<&[u8]> = levels::levels(filter).collect();
+        let mut path = Vec::new();
+        let start = from.0 as usize;
+        let end = start.saturating_add(nodes).min(self.nodes.capacity());
+        for index in start..end {
+            let message = self.nodes.get(index).and_then(|node| node.message.as_ref());
+            if let Some(message) = message
+                && self.matches(index as u32, &filter, &mut path)
+            {
+                visit(message);
+            }
+        }
+        (end < self.nodes.capacity()).then_some(Place(end as u32))
+    }
+
+    /// Whether `filter`, level by level, matches the name of `node`. `path` is memory that is used again.
+    fn matches(&self, node: u32, filter: &[&[u8]], path: &mut Vec<u32>) -> bool {
+        path.clear();
+        let mut at = node;
+        while at != ROOT {
+            path.push(at);
+            at = self.nodes[at as usize].parent;
+        }
+        let mut levels = path
+            .iter()
+            .rev()
+            .map(|&node| self.nodes[node as usize].level.bytes());
+        for (depth, wanted) in filter.iter().enumerate() {
+            let level = levels.next();
+            // Invariant 4.
+            let is_hidden = || depth == 0 && level.is_some_and(|level| level.starts_with(b"$"));
+            let is_match = match (*wanted, level) {
+                (b"#", _) => return !is_hidden(),
+                (_, None) => false,
+                (b"+", _) => !is_hidden(),
+                (literal, Some(level)) => literal == level,
+            };
+            if !is_match {
+                return false;
+            }
+        }
+        levels.next().is_none()
     }
 
     /// Walks the whole trie.
@@ -205,8 +289,14 @@ impl<M> Retained<M> {
         self.literals.find(hash, is_it).copied()
     }
 
-    /// Puts the children of `parents` into `children`; of the root, only those that wildcards match (invariant 4).
-    fn collect_children(&self, parents: &[u32], children: &mut Vec<u32>) {
+    /// Puts the children of `parents` into `children`; of the root, only those that wildcards match (invariant 4). `None` means
+    /// that there are more than `children_max`.
+    fn collect_children(
+        &self,
+        parents: &[u32],
+        children: &mut Vec<u32>,
+        children_max: usize,
+    ) -> Option<()> {
         children.clear();
         for parent in parents {
             let mut child = self.nodes[*parent as usize].first_child;
@@ -214,10 +304,14 @@ impl<M> Retained<M> {
                 let node = &self.nodes[child as usize];
                 if *parent != ROOT || !node.level.bytes().starts_with(b"$") {
                     children.push(child);
+                    if children.len() > children_max {
+                        return None;
+                    }
                 }
                 child = node.next_sibling;
             }
         }
+        Some(())
     }
 
     fn add_child(&mut self, parent: u32, level: &[u8]) -> u32 {
@@ -288,7 +382,8 @@ mod tests {
 
     fn matches(retained: &Retained<String>, filter: &str) -> Vec<String> {
         let mut found = Vec::new();
-        retained.for_each_match(filter, |message| found.push(message.clone()));
+        let cost = retained.for_each_match(filter, usize::MAX, |it| found.push(it.clone()));
+        assert!(cost.is_some());
         found
     }
 
@@ -451,7 +546,20 @@ mod tests {
                     .map(|(_, value)| value.clone())
                     .collect();
                 expected.sort();
-                prop_assert_eq!(found, expected);
+                                prop_assert_eq!(&found, &expected);
+
+                // In pieces it is the same, and so it is up to a bound that is large enough.
+                let (mut found, mut from) = (Vec::new(), Some(Place::FIRST));
+                while let Some(place) = from {
+                    from = retained.for_each_match_from(&filter, place, 3, |it| found.push(it.clone()));
+                }
+                found.sort();
+                prop_assert_eq!(&found, &expected);
+                let mut found = Vec::new();
+                let cost = retained.for_each_match(&filter, number, |it| found.push(it.clone()));
+                prop_assert!(cost.is_none_or(|cost| cost <= number.max(2)));
+                found.sort();
+                prop_assert!(cost.is_none() || found == expected);
             }
         }
     }

@@ -159,7 +159,8 @@ pub struct Session {
     pub ends: Option<Time>,
     /// The timer for the earlier of these two.
     pub timer: Option<TimerKey>,
-    /// Whether the log was told that messages are being dropped, until one is accepted again.
+    /// Whether the log was told that messages are being dropped, until the client has caught up. With each that is accepted
+    /// would be too soon: a client that reads slower than others write has a place for one now and then.
     pub is_dropping: bool,
 }
 

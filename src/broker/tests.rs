@@ -584,7 +584,8 @@ fn mqtt_3_3_4_9_the_window_counts_what_this_connection_sent() {
     );
 }
 
-/// Looking up retained messages has a budget a turn, and what exceeds it goes on in the next.
+/// Looking up retained messages has a budget a turn, and what exceeds it goes on in the next: a look-up that is too large in
+/// pieces, and those behind it.
 #[test]
 fn look_ups_of_retained_messages_are_spread_over_turns() {
     let mut world = World::new("");
@@ -614,9 +615,10 @@ fn look_ups_of_retained_messages_are_spread_over_turns() {
         world.broker.resume_replays(world.now);
         sent.extend(world.sent(connection));
         world.broker.take_dirty(&mut Vec::new());
-        assert!(turns < 10, "it does not end");
+        assert!(turns < 20, "it does not end");
     }
-    assert_eq!(turns, 2, "the second look-up, then the third");
+    assert!(turns > 3, "{turns} turns for two large look-ups");
+
     assert!(sent.ends_with(b"r/1/a\0x"));
 }
 

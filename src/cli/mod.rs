@@ -10,6 +10,7 @@ mod broker;
 mod client;
 mod db;
 mod format;
+pub mod hostile;
 mod links;
 mod passwd;
 mod publish;

@@ -272,6 +272,12 @@ impl<'a> Properties<'a> {
         Ok(Properties { bytes })
     }
 
+    /// Properties that were kept without their length, and where they may stand.
+    pub(crate) fn kept(bytes: &'a [u8], place: Place) -> Result<Properties<'a>, DecodeError> {
+        check(bytes, place)?;
+        Ok(Properties { bytes })
+    }
+
     /// Whether there are none.
     pub const fn is_empty(&self) -> bool {
         self.bytes.is_empty()

@@ -127,6 +127,15 @@ impl<'a> PublishProperties<'a> {
     }
 }
 
+/// Whether `bytes` are properties as [`PublishProperties::passed_on`] has them: well formed, and none but those.
+pub fn is_passed_on(bytes: &[u8]) -> bool {
+    bytes.is_empty()
+        || Properties::kept(bytes, Place::Packet(PacketType::Publish)).is_ok_and(|properties| {
+            let mut scratch = Vec::new();
+            PublishProperties::split(properties, &mut scratch).passed_on == bytes
+        })
+}
+
 /// What a PUBLISH to be sent says, except its payload.
 #[derive(Clone, Copy, Debug)]
 pub struct PublishHeader<'a> {

@@ -27,9 +27,13 @@ const TURN_BYTES: usize = 768 * 1024;
 /// How many packets one connection has handled in one turn and may still bring more.
 const TURN_PACKETS: usize = 64;
 
+/// How many bytes of a SUBSCRIBE or UNSUBSCRIBE count as a packet: each Topic Filter costs about what a message does, and
+/// hundreds of them fit into one packet.
+const SUBSCRIPTION_BYTES: usize = 32;
+
 /// What was in a ring.
 struct Parsed {
-    /// How many packets were handled.
+    /// How many packets were handled, or how many others would have cost as much.
     packets: usize,
     /// How many bytes the packet has that is not whole yet, as far as that is known.
     needed: usize,
@@ -50,6 +54,14 @@ pub fn signals() -> [i32; 6] {
 /// SIGRTMIN, which is a number of the C library's choice.
 fn reopen_log_signal() -> i32 {
     nix::libc::SIGRTMIN()
+}
+
+/// How many packets `packet` of this many bytes counts as.
+fn cost(packet: &Packet<'_>, bytes: usize) -> usize {
+    match packet {
+        Packet::Subscribe(_) | Packet::Unsubscribe(_) => 1 + bytes / SUBSCRIPTION_BYTES,
+        _ => 1,
+    }
 }
 
 impl Server {
@@ -85,6 +97,9 @@ impl Server {
         self.publish_log(now);
         self.commit();
         self.flush(now);
+        if self.trimmer.is_due(memory::allocated(), now) {
+            memory::trim();
+        }
         Ok(true)
     }
 
@@ -298,6 +313,7 @@ impl Server {
             match mqtt::decode(bytes, limits) {
                 Ok(Some((packet, length))) => {
                     let is_connect = matches!(packet, Packet::Connect(_));
+                    packets += cost(&packet, length);
                     self.broker.handle(connection, packet, now);
                     if is_connect && self.broker.is_waiting(connection) {
                         self.net.pause(connection);
@@ -307,7 +323,6 @@ impl Server {
                         });
                     }
                     ring.consume(length);
-                    packets += 1;
                     self.flush_urgent(now);
                 }
                 Ok(None) => {

@@ -52,6 +52,7 @@ pub struct Server {
     log_lines: Vec<(&'static str, String)>,
     /// The connections of this turn's flush; kept for its memory.
     flushing: Vec<ConnectionKey>,
+    trimmer: memory::Trimmer,
 }
 
 /// Time since the start, from the monotonic clock.
@@ -290,6 +291,7 @@ impl Server {
             logging,
             log_lines: Vec::new(),
             flushing: Vec::new(),
+            trimmer: memory::Trimmer::default(),
         })
     }
 }

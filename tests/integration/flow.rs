@@ -391,6 +391,21 @@ fn max_queued_messages_behind_the_window() {
     slow.fence();
 }
 
+/// A client that reads, but slower than others write, has a place for a message now and then: the log does not hear of it
+/// anew each time.
+#[test]
+fn dropping_is_told_until_the_client_has_caught_up() {
+    let broker = Broker::start(&["max_queued_messages 10", "max_inflight_messages 5"]);
+    let mut slow = broker.subscriber(Version::V311, "slow", "t", 1);
+    let mut publisher = broker.connect_v3("publisher");
+    publish_numbers(&mut publisher, 1, 0..20);
+    broker.wait_for_log(DROPPING);
+    // The sixth is sent when the first has been acknowledged: a place is free, and no more than six.
+    receive_numbers(&mut slow, 0..6);
+    publish_numbers(&mut publisher, 1, 20..40);
+    assert_eq!(broker.log_text().matches(DROPPING).count(), 1);
+}
+
 /// `max_queued_messages 0` is no limit.
 #[test]
 fn no_limit_of_queued_messages() {

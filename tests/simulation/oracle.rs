@@ -71,6 +71,10 @@ pub struct Settings {
     pub queues_qos_0: bool,
     /// `persistent_client_expiration`, in milliseconds.
     pub expiration: Option<u64>,
+    /// Whether large look-ups are made in pieces: what is retained meanwhile may be found then, or not.
+    pub in_pieces: bool,
+    /// Whether what is sent may have to wait for a commit.
+    pub is_durable: bool,
     /// Rights.
     pub rights: Rights,
 }
@@ -128,6 +132,8 @@ struct Delivery {
     must: bool,
     /// The filter of the subscription whose retained messages it is of.
     replay_of: Option<String>,
+    /// Its place in the order of first sending; 0 before.
+    first_sent: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -277,6 +283,8 @@ pub struct Oracle {
     is_blurred: bool,
     /// Grows with every message that is passed on, and every session.
     serial: u64,
+    /// Grows with every PUBLISH that is seen.
+    seen: u64,
 }
 
 /// What the world tells of a CONNECT beside the packet.
@@ -301,6 +309,7 @@ impl Oracle {
             pots: Vec::new(),
             is_blurred: false,
             serial: 0,
+            seen: 0,
         }
     }
 
@@ -800,7 +809,9 @@ impl Oracle {
                     .queued_max
                     .is_some_and(|max| session.deliveries.len() + shared >= max);
                 let fits = message.payload.len() + 200 < session.packet_bytes_max;
-                let must = fits && !is_blurred && (!is_full || (qos == 0 && !is_slow));
+                let must = fits
+                    && !is_blurred
+                    && (!is_full || (qos == 0 && !is_slow && !settings.queues_qos_0));
                 let mut identifiers: Vec<u32> =
                     subscriptions.iter().map(|it| it.identifier).collect();
                 identifiers.retain(|&it| it != 0);
@@ -819,6 +830,7 @@ impl Oracle {
                     state: State::Waits { maybe_sent },
                     must: must && (qos > 0 || session.connection.is_some()),
                     replay_of: None,
+                    first_sent: 0,
                 });
             };
             match settings.duplicates {
@@ -1114,7 +1126,19 @@ impl Oracle {
         self.close_requests(&client);
     }
 
+    /// Nothing flows any more: whoever is connected, by one of these, has all that it asked for.
+    pub fn at_rest(&mut self, connections: &BTreeSet<u32>) {
+        let connected = self
+            .sessions
+            .values_mut()
+            .filter(|it| it.connection.is_some_and(|it| connections.contains(&it)));
+        connected.for_each(|session| session.requests.clear());
+    }
+
     fn close_requests(&mut self, client: &str) {
+        if self.settings.in_pieces {
+            return;
+        }
         let Some(session) = self.sessions.get_mut(client) else {
             return;
         };
@@ -1230,9 +1254,12 @@ impl Oracle {
             |it: &&mut Pot| it.message.topic == topic && it.message.payload == publish.payload;
         let mut pots: Vec<&mut Pot> = self.pots.iter_mut().filter(is_same).collect();
         let has_pot = could_take(&pots, &taken, &mut BTreeSet::new());
+        let is_due = |pot: &&mut Pot| pot.must && pot.taken.is_none() && pot.gives(&taken);
+        let has_due_pot = pots.iter().any(is_due);
         // What was sent before is known by its identifier; what must come is there before what may.
         let all = || session.deliveries.iter();
         let is_sent = |it: &Delivery| matches!(it.state, State::Sent { .. });
+        self.seen += 1;
         let found = all()
             .position(|it| is_sent(it) && is_right(it))
             .or_else(|| {
@@ -1241,7 +1268,8 @@ impl Oracle {
                     .enumerate()
                     .filter(|(index, it)| is_right(it) && is_next(*index));
                 let must = candidates.clone().find(|(_, it)| it.must);
-                let found = must.or_else(|| candidates.find(|(_, it)| it.replay_of.is_none()));
+                let found = must
+                    .or_else(|| candidates.find(|(_, it)| it.replay_of.is_none() && !has_due_pot));
                 found.map(|(index, _)| index)
             })
             .or_else(|| all().position(is_right).filter(|_| !has_pot));
@@ -1257,16 +1285,33 @@ impl Oracle {
                 });
                 assert!(qos == 0 || !in_use, "{seen} under an identifier in use");
                 let delivery = &session.deliveries[index];
+                // What is sent again is sent in its old order [MQTT-4.6.0-1]; where some had to wait for a commit, in that
+                // in which it began.
+                let is_again = |it: &Delivery| matches!(it.state, State::Sent { connection: on, .. } if on != connection);
+                let skipped = session.deliveries.iter().find(|it| {
+                    is_again(it)
+                        && is_again(delivery)
+                        && it.must
+                        && it.first_sent < delivery.first_sent
+                });
+                let is_in_order = skipped.is_none() || self.settings.is_durable;
+                assert!(is_in_order, "{seen} again before {skipped:?}");
                 if matches!(delivery.state, State::Waits { .. }) && !publish.dup {
+                    let is_late = delivery.message.is_expired(now) && !self.settings.is_durable;
+                    assert!(!is_late, "{seen}, which has expired");
                     let earlier = session.overtaken_by(index);
                     assert!(earlier.is_none(), "{seen} before {earlier:?}");
                 }
                 match qos {
                     0 => _ = session.deliveries.remove(index),
                     _ => {
-                        session.deliveries[index].state = State::Sent {
+                        let delivery = &mut session.deliveries[index];
+                        delivery.state = State::Sent {
                             packet_id,
                             connection,
+                        };
+                        if delivery.first_sent == 0 {
+                            delivery.first_sent = self.seen;
                         }
                     }
                 }
@@ -1293,6 +1338,7 @@ impl Oracle {
                         },
                         must: true,
                         replay_of: None,
+                        first_sent: self.seen,
                     });
                 }
             }
@@ -1399,7 +1445,11 @@ impl Session {
     /// What must come before the delivery with this index and did not: of its topic, publisher and QoS [MQTT-4.6.0-6].
     fn overtaken_by(&self, index: usize) -> Option<&Delivery> {
         let delivery = &self.deliveries[index];
-        self.deliveries[..index].iter().find(|it| {
+        // A retained message is older than what waits before it.
+        let mut earlier = self.deliveries[..index]
+            .iter()
+            .filter(|_| delivery.replay_of.is_none());
+        earlier.find(|it| {
             matches!(it.state, State::Waits { .. })
                 && it.must
                 && (it.qos, it.message.qos) == (delivery.qos, delivery.message.qos)
@@ -1436,6 +1486,7 @@ fn replay(message: &Rc<Message>, filter: &str, subscription: Subscription, must:
         state: State::Waits { maybe_sent: false },
         must,
         replay_of: Some(filter.to_owned()),
+        first_sent: 0,
     }
 }
 

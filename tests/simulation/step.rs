@@ -18,6 +18,8 @@ pub struct Plan {
     /// Whether the broker is killed often, among clients that stay and send QoS 2 for the most part.
     pub is_crashy: bool,
 
+    /// How many retained messages are looked up at once, if not as many as usual.
+    pub look_up_piece: Option<usize>,
     /// Seeds what the broker draws.
     pub seed: u64,
 }
@@ -144,7 +146,7 @@ impl Plan {
         let mut rng = Rng::with_seed(seed);
         let is_crashy = rng.u8(..3) == 0;
         let count = match rng.u8(..20) {
-            _ if is_crashy => 2,
+            _ if is_crashy => 3,
             0 => rng.usize(60..200),
             1..6 => rng.usize(6..20),
             _ => rng.usize(2..6),
@@ -163,18 +165,25 @@ impl Plan {
                 1 << 20
             },
         });
+        let clients = clients.collect();
+        let is_durable = rng.u8(..4) != 0;
+
+        let look_up_piece = pick(&mut rng, &[None, Some(1), Some(3)]);
         Plan {
-            clients: clients.collect(),
+            clients,
             settings: Settings {
                 queued_max: has_limits.then(|| rng.usize(1..6)),
                 duplicates: rng.u8(..5) == 0,
                 queues_qos_0: rng.u8(..5) == 0,
                 expiration: (rng.u8(..6) == 0).then_some(20_000),
+                in_pieces: look_up_piece.is_some(),
+                is_durable: is_crashy || is_durable,
                 rights: Rights::All,
             },
             inflight_max: pick(&mut rng, &[20, 20, 0, 1, 3]),
-            is_durable: is_crashy || rng.u8(..4) != 0,
+            is_durable: is_crashy || is_durable,
             is_crashy,
+            look_up_piece,
             seed,
         }
     }
@@ -185,7 +194,7 @@ impl Plan {
         let has_reloads = rng.u8(..4) == 0;
         let crash = if self.is_durable { rng.u32(..4) } else { 0 };
         // How often each kind comes: Connect, Publish, Subscribe, ... in the order of `Step`.
-        let crashy = [1, 16, 4, 0, 0, 0, 40, 40, 5, 2, 30, 10, 1, 4, 0, 2];
+        let crashy = [1, 16, 4, 0, 0, 0, 40, 40, 5, 2, 30, 10, 1, 6, 0, 2];
         let mixed = [
             rng.u32(4..12),
             rng.u32(10..40),
@@ -201,7 +210,7 @@ impl Plan {
             rng.u32(5..20),
             rng.u32(0..6),
             crash,
-            u32::from(has_reloads),
+            u32::from(has_reloads) * 4,
             rng.u32(1..8),
         ];
         let mut steps = Vec::with_capacity(count);
@@ -228,7 +237,8 @@ fn connect(rng: &mut Rng, client: u8, stays: bool) -> Step {
         return Step::Connect {
             client,
             clean: rng.u8(..30) == 0,
-            expiry_seconds: 3600,
+            // One of them is a guest.
+            expiry_seconds: if client == 2 { 0 } else { 3600 },
             keep_alive: 0,
             will: None,
         };

@@ -22,11 +22,15 @@ fn plan(first: Person, inflight_max: u16, queued_max: Option<usize>) -> Plan {
             duplicates: false,
             queues_qos_0: false,
             expiration: None,
+            in_pieces: false,
+            is_durable: true,
+
             rights: Rights::All,
         },
         inflight_max,
         is_durable: true,
         is_crashy: false,
+        look_up_piece: None,
 
         seed: 1,
     }
@@ -193,4 +197,34 @@ fn retained_messages_are_not_sent_twice() {
         Step::Flow,
     ];
     tell(&plan(lazy, 1, None), &steps);
+}
+
+/// What waited behind a message that was too large for the client, which turned out when its commit was there, waited for ever.
+#[test]
+fn a_message_that_is_too_large_holds_nothing_up() {
+    let small = Person {
+        receive_maximum: Some(1),
+        packet_bytes_max: Some(600),
+        ..PERSON
+    };
+    let large = MessageStep {
+        topic: 3,
+        qos: 2,
+        retain: false,
+        expiry_seconds: None,
+        bytes: 1000,
+        wants_alias: false,
+    };
+    let steps = [
+        connect(0),
+        connect(1),
+        Step::Flow,
+        subscribe(0, 0, 2),
+        Step::Flow,
+        Step::Publish(1, large),
+        Step::Publish(1, large),
+        publish(1, 0, 2, false),
+        Step::Flow,
+    ];
+    tell(&plan(small, 20, None), &steps);
 }

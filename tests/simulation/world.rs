@@ -73,6 +73,8 @@ pub struct World {
     /// When this broker began.
     started: u64,
     is_restricted: bool,
+    /// How many bytes the broker and the clients have taken.
+    moved: usize,
 }
 
 /// Files with rules, which all worlds share.
@@ -115,13 +117,17 @@ fn new_broker(plan: &Plan, rights: Rights) -> Broker {
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let config = config(plan, rights);
     let auth = Auth::load(&config).expect("good files");
-    Broker::new(
+    let mut broker = Broker::new(
         config,
         auth,
         Time::ZERO,
         Duration::ZERO,
         Box::new(move || random.u64(..)),
-    )
+    );
+    if let Some(places) = plan.look_up_piece {
+        broker.set_look_up_piece(places);
+    }
+    broker
 }
 
 impl World {
@@ -154,6 +160,8 @@ impl World {
             now: 0,
             started: 0,
             is_restricted: false,
+            moved: 0,
+
             plan: plan.clone(),
         };
         if plan.is_durable {
@@ -315,7 +323,8 @@ impl World {
     fn message(&mut self, step: &MessageStep) -> Message {
         let mut payload = Vec::new();
         let mut number = 0;
-        if step.bytes > 0 {
+        // What has no payload clears a topic; otherwise it is like any other, which could not be told from it.
+        if step.bytes > 0 || !step.retain {
             number = self.ledger.get_mut().number();
             payload = format!("{number} ").into_bytes();
             payload.resize(payload.len().max(step.bytes.into()), b'.');
@@ -432,6 +441,7 @@ impl World {
                 break;
             };
             rest = &rest[length..];
+            self.moved += length;
             self.tell_oracle(socket, &packet);
             self.broker.handle(key, packet, self.time());
             self.look();
@@ -594,6 +604,7 @@ impl World {
         let it = &mut self.sockets[socket];
         let count = bytes.min(it.down.len());
         let taken: Vec<u8> = it.down.drain(..count).collect();
+        self.moved += count;
         let is_over = it.down.is_empty() && !it.is_open;
         // What comes late says nothing of how long its session lasts.
         let now = it.is_open.then_some(self.now);
@@ -764,18 +775,15 @@ impl World {
                 break;
             }
         }
+        let connections = self.clients.iter().filter_map(|it| it.connection).collect();
+        self.oracle.at_rest(&connections);
         self.sockets.retain(|it| it.is_open || !it.down.is_empty());
     }
 
     /// What changes as long as something flows.
-    fn measure(&self) -> (usize, usize, bool, u64) {
-        let up = self
-            .sockets
-            .iter()
-            .map(|it| it.up.len() + it.arrived.len())
-            .sum();
-        let down = self.sockets.iter().map(|it| it.down.len() + it.seen).sum();
-        (up, down, self.broker.has_changes(), u64::from(self.opened))
+    fn measure(&self) -> (usize, usize, bool) {
+        let seen = self.sockets.iter().map(|it| it.seen).sum();
+        (self.moved, seen, self.broker.has_changes())
     }
 
     /// The end of the story: every client whose session lasts comes back and reads everything; then nothing may be missing.

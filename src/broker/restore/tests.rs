@@ -242,3 +242,129 @@ fn a_subscription_that_does_not_fit_is_removed() {
     let batch = world.broker.take_batch(clocks).expect("changed");
     assert_eq!(batch.removed.subscriptions, [(1, "#/a".to_owned())]);
 }
+
+/// Rows that are not what was written.
+mod rows {
+    use super::*;
+    use crate::auth::Auth;
+    use crate::config::Config;
+
+    const CLOCKS: Clocks = Clocks {
+        now: Time::ZERO,
+        unix_millis: 1_700_000_000_000,
+    };
+
+    fn broker() -> Broker {
+        let random = Box::new(|| 1);
+        Broker::new(
+            Config::default(),
+            Auth::default(),
+            Time::ZERO,
+            Duration::ZERO,
+            random,
+        )
+    }
+
+    fn session(id: u64) -> SessionRecord {
+        SessionRecord {
+            id,
+            client_id: format!("client-{id}"),
+            owner: Owner::default(),
+            expiry_seconds: u32::MAX,
+            ends: None,
+            will: None,
+            will_due: None,
+            next_packet_id: 1,
+        }
+    }
+
+    fn message(id: u64, properties: &[u8]) -> MessageRecord {
+        MessageRecord {
+            id,
+            bytes: [b"topic", properties, b"payload"].concat().into(),
+            topic_length: 5,
+            properties_length: properties.len() as u32,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            expires: None,
+            retained: Some(Source::default()),
+        }
+    }
+
+    #[test]
+    fn stored_properties_that_no_publish_carries_are_left_out() {
+        for (properties, is_sound) in [
+            (&b""[..], true),
+            (b"\x01\x01\x26\0\x01k\0\x01v", true),
+            (b"\x05", false),             // no such property
+            (b"\x01", false),             // not whole
+            (b"\x01\x02", false),         // no such value
+            (b"\x01\x01\x01\x01", false), // twice
+            (b"\x23\0\x01", false),       // a Topic Alias is not passed on
+            (b"\x0b\x01", false),         // nor is a Subscription Identifier
+        ] {
+            let mut broker = broker();
+            let mut restoring = broker.begin_restoring(9, CLOCKS);
+            restoring.message(message(1, properties));
+            let counts = restoring.finish();
+            assert_eq!(counts.retained, u64::from(is_sound), "{properties:02x?}");
+            assert_eq!(counts.misfits, u64::from(!is_sound), "{properties:02x?}");
+        }
+    }
+
+    #[test]
+    fn a_stored_message_in_row_0_is_left_out() {
+        let mut broker = broker();
+        let mut restoring = broker.begin_restoring(9, CLOCKS);
+        restoring.message(message(0, b""));
+        let mut record = session(2);
+        record.will = Some(WillRecord {
+            message: 0,
+            delay_seconds: 60,
+            message_expiry_seconds: None,
+        });
+        restoring.session(record);
+        assert_eq!(restoring.finish().misfits, 1);
+        let snapshot = broker.take_snapshot(CLOCKS);
+        assert_eq!(snapshot.sessions.len(), 1);
+        assert_eq!(snapshot.sessions[0].will, None);
+    }
+
+    #[test]
+    fn stored_subscription_identifiers_that_no_packet_has_are_left_out() {
+        for (identifier, is_delivered, is_subscribed) in [
+            (0, false, true), // a subscription may have none
+            (1, true, true),
+            (VARIABLE_BYTE_INTEGER_MAX, true, true),
+            (VARIABLE_BYTE_INTEGER_MAX + 1, false, false),
+            (u32::MAX, false, false),
+        ] {
+            let mut broker = broker();
+            let mut restoring = broker.begin_restoring(9, CLOCKS);
+            restoring.message(message(1, b""));
+            restoring.session(session(2));
+            restoring.subscription(&SubscriptionRecord {
+                session: 2,
+                filter: "topic".to_owned(),
+                options: 1,
+                identifier,
+            });
+            restoring.delivery(&DeliveryRecord {
+                id: 3,
+                session: 2,
+                message: Some(1),
+                packet_id: 0,
+                qos: QoS::AtLeastOnce,
+                retain: false,
+                identifiers: vec![identifier],
+            });
+            let counts = restoring.finish();
+            assert_eq!(counts.deliveries, u64::from(is_delivered), "{identifier}");
+            assert_eq!(
+                counts.subscriptions,
+                u64::from(is_subscribed),
+                "{identifier}"
+            );
+        }
+    }
+}

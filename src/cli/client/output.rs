@@ -42,8 +42,7 @@ impl Output {
         }
     }
 
-    /// One that nobody reads but the test: everything stays in [`Output::bytes`].
-    #[cfg(test)]
+    /// One that nobody reads but a test: everything stays in [`Output::bytes`].
     pub fn kept() -> Output {
         Output {
             bytes: Vec::new(),

@@ -5,6 +5,7 @@
 //! 2. Nothing that has come stays in a layer while the socket is waited for, unless [`Transport::has_more`] says so.
 
 mod dial;
+pub mod hostile;
 mod socks;
 mod srv;
 mod tls;

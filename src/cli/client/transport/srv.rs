@@ -211,6 +211,14 @@ enum Answer {
     Failed(Failure),
 }
 
+/// The servers that an answer names; `None` where it is another, or names none.
+pub(super) fn servers_in(bytes: &[u8], id: u16, service: &str) -> Option<Vec<(String, u16)>> {
+    match read(bytes, id, service) {
+        Answer::Servers(servers) => Some(servers),
+        Answer::Truncated | Answer::NotOurs | Answer::Failed(_) => None,
+    }
+}
+
 fn read(bytes: &[u8], id: u16, service: &str) -> Answer {
     // Before it is taken apart: it may end within a record. All that follows is that this server is asked again.
     let is_truncated = bytes.get(2).is_some_and(|flags| flags & 0x82 == 0x82);

@@ -7,7 +7,7 @@ use rustix::event::PollFlags;
 use tungstenite::error::ProtocolError;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::http::Request;
-use tungstenite::protocol::{Message, WebSocketConfig};
+use tungstenite::protocol::{Message, Role, WebSocketConfig};
 use tungstenite::{Error, client};
 
 use super::dial::Patience;
@@ -81,22 +81,10 @@ impl WebSocket {
             .header("Sec-WebSocket-Protocol", SUBPROTOCOL) // [MQTT-6.0.0-3]
             .body(())
             .map_err(|error| refuse(format!("{authority}: {error}")))?;
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX))
-            .write_buffer_size(0)
-            .max_write_buffer_size(4 * FRAME_BYTES_MAX);
-        let mut step = client::client_with_config(request, stream, Some(config));
+        let mut step = client::client_with_config(request, stream, Some(config()));
         loop {
             match step {
-                Ok((socket, _)) => {
-                    return Ok(WebSocket {
-                        socket,
-                        has_more: true,
-                        wants_write: false,
-                        ended: false,
-                    });
-                }
+                Ok((socket, _)) => return Ok(WebSocket::new(socket)),
                 Err(HandshakeError::Interrupted(middle)) => {
                     // Which of the two it waits for it does not say; the request is short.
                     patience.wait(middle.get_ref().get_ref(), PollFlags::IN)?;
@@ -104,6 +92,25 @@ impl WebSocket {
                 }
                 Err(HandshakeError::Failure(error)) => return Err(refuse(explain(&error))),
             }
+        }
+    }
+
+    /// One that the server has agreed to.
+    pub(super) fn standing(stream: Stream) -> WebSocket {
+        let config = Some(config());
+        WebSocket::new(tungstenite::WebSocket::from_raw_socket(
+            stream,
+            Role::Client,
+            config,
+        ))
+    }
+
+    fn new(socket: tungstenite::WebSocket<Stream>) -> WebSocket {
+        WebSocket {
+            socket,
+            has_more: true,
+            wants_write: false,
+            ended: false,
         }
     }
 
@@ -200,6 +207,14 @@ impl WebSocket {
         let _ = self.socket.close(None);
         self.socket.get_mut().shutdown();
     }
+}
+
+fn config() -> WebSocketConfig {
+    WebSocketConfig::default()
+        .max_message_size(Some(MESSAGE_BYTES_MAX))
+        .max_frame_size(Some(MESSAGE_BYTES_MAX))
+        .write_buffer_size(0)
+        .max_write_buffer_size(4 * FRAME_BYTES_MAX)
 }
 
 /// A fresh key (RFC 6455, 4.1).
