@@ -284,6 +284,59 @@ fn mqtt_4_6_0_6_the_queue_does_not_pass_what_is_held() {
     );
 }
 
+/// [MQTT-4.6.0-6] for what comes while something from the queue waits behind a commit, in the same QoS or another one.
+#[test]
+fn mqtt_4_6_0_6_what_comes_does_not_pass_what_is_held() {
+    for publisher_is_stored in [false, true] {
+        for qos in [QoS::AtLeastOnce, QoS::ExactlyOnce] {
+            let mut world = World::durable("");
+            let reader = world.lasting("reader", &[Property::ReceiveMaximum(3)]);
+            world.subscribe_durably(reader, "t", QoS::ExactlyOnce);
+            world.subscribe_durably(reader, "t/+", QoS::AtLeastOnce);
+            let other = world.lasting("other", &[]);
+            let sender = match publisher_is_stored {
+                true => world.lasting("sender", &[]),
+                false => world.connect(v5("sender")),
+            };
+            let mut send = |world: &mut World, id: u16, payload: &[u8]| {
+                let packet_id = PacketId(NonZeroU16::new(id).expect("not 0"));
+                let publish = Publish {
+                    dup: false,
+                    qos,
+                    retain: false,
+                    topic: "t/1",
+                    packet_id: Some(packet_id),
+                    properties: Properties::NONE,
+                    payload,
+                };
+                world.handle(sender, Packet::Publish(publish));
+                if qos == QoS::ExactlyOnce {
+                    let release = Ack::new(packet_id, ReasonCode::Success);
+                    world.handle(sender, Packet::Pubrel(release));
+                }
+            };
+            send(&mut world, 1, b"one");
+            send(&mut world, 2, b"two");
+            world.commit();
+            world.publish_exactly_once(other, 1, b"other"); // waits for its commit
+            send(&mut world, 3, b"three"); // waits for room
+            for id in [1, 2] {
+                let id = PacketId(NonZeroU16::new(id).expect("not 0"));
+                world.handle(reader, Packet::Puback(Ack::new(id, ReasonCode::Success)));
+            }
+            send(&mut world, 4, b"four"); // finds room
+            world.commit();
+            let sent = world.sent(reader);
+            let at = |text: &[u8]| sent.windows(text.len()).position(|it| it == text);
+            let found = [b"one".as_slice(), b"two", b"three", b"four"].map(at);
+            assert!(
+                found[0].is_some() && found.is_sorted(),
+                "{qos:?}: {found:?}"
+            );
+        }
+    }
+}
+
 /// A copy of what a stored session released waits for that commit also where it waited for room before.
 #[test]
 fn what_was_released_leaves_the_queue_when_that_is_committed() {
