@@ -376,6 +376,10 @@ impl Broker {
         let Some(old) = self.clients.find(client_id) else {
             // [MQTT-3.1.2-6]
             self.clients.name(key, client_id);
+            if self.output.journal.ends_sessions() {
+                // It may have been this one, and would be there again after a crash.
+                self.output.journal.find_done();
+            }
             return (key, false);
         };
         if clean_start {

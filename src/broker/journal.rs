@@ -362,12 +362,15 @@ pub struct Journal {
     state: Option<Rc<State>>,
     /// How many changes there were when the last batch was taken.
     changes_taken: u64,
-    /// How many changes there were before the packet that is being handled.
+    /// How many changes there were before the packet that is being handled; no number of changes where it depends on
+    /// earlier ones.
     changes_before: u64,
     /// How many batches were taken.
     taken: u64,
     /// How many of them are committed.
     committed: u64,
+    /// The last of them that removes a session.
+    last_end: u64,
 }
 
 impl Journal {
@@ -394,10 +397,22 @@ impl Journal {
         self.changes_before = self.changes();
     }
 
-    /// Whether the packet that is being handled changed anything that is to be stored.
+    /// Whether the packet that is being handled changed anything that is to be stored, or depends on what is.
     #[inline]
     pub fn packet_changed(&self) -> bool {
         self.changes() != self.changes_before
+    }
+
+    /// The packet that is being handled finds what it asks for done, perhaps by another one that is not stored yet.
+    pub fn find_done(&mut self) {
+        self.changes_before = u64::MAX;
+    }
+
+    /// Whether the end of a session is on its way to the store.
+    pub fn ends_sessions(&self) -> bool {
+        let state = self.state.as_ref();
+        self.last_end > self.committed
+            || state.is_some_and(|state| !state.pending.borrow().removed.sessions.is_empty())
     }
 
     /// Whether there is anything for another batch.
@@ -617,6 +632,9 @@ impl Journal {
         self.changes_taken = state.changes.get();
         self.taken += 1;
         let pending = std::mem::take(&mut *state.pending.borrow_mut());
+        if !pending.removed.sessions.is_empty() {
+            self.last_end = self.taken;
+        }
         let mut writer = Writer {
             batch: Batch {
                 removed: pending.removed,

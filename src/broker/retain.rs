@@ -53,6 +53,8 @@ impl Broker {
             self.retained.set(publication.topic, retained)
         };
         let Some(former) = former else {
+            // Where it was cleared before, that may not be stored yet.
+            self.output.journal.find_done();
             return;
         };
         self.output.journal.unretained(&former.message);

@@ -509,3 +509,87 @@ proptest! {
         durable.crash();
     }
 }
+
+impl Durable {
+    fn connect(&mut self, client: usize, clean: bool, expiry: u32) {
+        self.step(Step::Connect {
+            client,
+            clean,
+            v5: true,
+            expiry,
+            will: None,
+        });
+    }
+
+    fn publish_retained(&mut self, client: usize, bytes: usize) {
+        self.step(Step::Publish {
+            client,
+            topic: 0,
+            qos: 1,
+            retain: true,
+            bytes,
+            expiry: 0,
+            id: 1,
+        });
+    }
+
+    fn sent(&mut self, client: usize) -> Vec<u8> {
+        let connection = self.clients[client].expect("it connected");
+        self.world.sent(connection)
+    }
+
+    fn save(&mut self) {
+        self.take();
+        self.commit();
+    }
+}
+
+#[test]
+fn clearing_what_somebody_else_has_cleared_is_confirmed_when_that_is_stored() {
+    let mut durable = Durable::new();
+    for client in [0, 1] {
+        durable.connect(client, true, 0);
+        durable.sent(client);
+    }
+    durable.publish_retained(0, 2);
+    durable.save();
+    assert_eq!(durable.sent(0)[0], 0x40, "PUBACK");
+    durable.publish_retained(0, 0);
+    durable.publish_retained(1, 0);
+    assert_eq!(durable.sent(0), []);
+    assert_eq!(durable.sent(1), [], "it would be there again after a crash");
+    durable.take();
+    assert_eq!(durable.sent(1), []);
+    durable.commit();
+    assert_eq!(durable.sent(0)[0], 0x40, "PUBACK");
+    assert_eq!(durable.sent(1)[0], 0x40, "PUBACK");
+    // Nothing to wait for.
+    durable.publish_retained(1, 0);
+    assert_eq!(durable.sent(1)[0], 0x40, "PUBACK");
+}
+
+#[test]
+fn that_there_is_no_session_is_said_when_its_end_is_stored() {
+    let mut durable = Durable::new();
+    durable.connect(0, true, 100);
+    durable.save();
+    durable.step(Step::Disconnect {
+        client: 0,
+        expiry: Some(0),
+    });
+    durable.connect(0, false, 0);
+    assert_eq!(durable.sent(0), [], "it would be there again after a crash");
+    durable.take();
+    assert_eq!(durable.sent(0), []);
+    // Others, who change nothing, do not wait for what comes after it.
+    durable.commit();
+    assert_eq!(durable.sent(0)[0], 0x20, "CONNACK");
+    durable.connect(1, true, 100);
+    durable.connect(2, false, 0);
+    assert_eq!(durable.sent(1), []);
+    assert_eq!(
+        durable.sent(2)[0],
+        0x20,
+        "CONNACK of one that nothing is stored of"
+    );
+}
