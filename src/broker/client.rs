@@ -102,6 +102,8 @@ pub struct Link {
     pub backlog: u32,
     /// How much of what is for it waits for a commit.
     pub held: Waiting,
+    /// The last batch that something waits for which had waited in the queue before: nothing that comes may pass it.
+    pub queue_waits_for: u64,
     /// Whether the whole outbox waits for a commit, since CONNACK does.
     pub is_held: bool,
     /// Whether the log was told of an acknowledgement for nothing.
@@ -148,6 +150,7 @@ impl Link {
             answer_bytes: 0,
             backlog: 0,
             held: Waiting::default(),
+            queue_waits_for: 0,
             is_held: false,
             warned_of_unknown: false,
             warned_of_quota: false,

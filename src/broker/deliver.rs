@@ -7,7 +7,7 @@
 //!    `max_queued_messages` and `max_queued_bytes`, and answers stop its own reading (`Broker::is_congested`).
 
 use super::client::{Client, Link};
-use super::gate::{Gate, Held, batch_of_publish};
+use super::gate::{Gate, Held};
 use super::inflight::{Delivery, Inflight, SubscriptionIdentifiers};
 use super::journal::{Journal, OfDelivery, Row};
 use super::message::{Publication, Tally, remaining_seconds};
@@ -212,14 +212,13 @@ pub fn deliver(
                 note_release(session, publication, output);
             }
             Some(link) if backlog_is_full(link, config) => drop_publication(session, output),
-            Some(link)
-                if publication.is_released
-                    && let Some(batch) = output.journal.pending() =>
-            {
-                let delivery = Delivery::new(publication, qos, retain, wanted.identifiers, output);
-                hold_copy(session, link, batch, delivery, output, config);
-            }
             Some(link) => {
+                let batch = link.batch_of_publish(session, qos, publication.is_released, output);
+                if let Some(batch) = batch {
+                    let delivery =
+                        Delivery::new(publication, qos, retain, wanted.identifiers, output);
+                    return hold_copy(session, link, batch, delivery, output, config);
+                }
                 let copy = Copy {
                     qos,
                     retain,
@@ -247,7 +246,9 @@ pub fn deliver(
             let packet_id = session.inflight.begin(delivery, |delivery, packet_id| {
                 journal.delivery(row, delivery, Some(packet_id))
             });
-            if let Some(batch) = batch_of_publish(session, qos, publication.is_released, output) {
+            if let Some(batch) =
+                link.batch_of_publish(session, qos, publication.is_released, output)
+            {
                 return link.hold_publish(batch, packet_id, output);
             }
             let copy = Copy {
@@ -585,19 +586,16 @@ pub fn pump_queue(
         if next.qos != QoS::AtMostOnce && !has_room(session, link, next, config) {
             return;
         }
-        let is_behind =
-            link.held.has_messages() || !output.journal.is_committed(session.queue.released_in());
+        let batch = link.batch_of_queued(session, next.qos, output);
         let Some((delivery, row)) = session.queue.pop() else {
             return;
         };
-        if is_behind
-            && delivery.qos == QoS::AtMostOnce
-            && let Some(batch) = output.journal.pending()
-        {
-            hold_copy(session, link, batch, delivery, output, config);
-            continue;
+        match batch {
+            Some(batch) if delivery.qos == QoS::AtMostOnce => {
+                hold_copy(session, link, batch, delivery, output, config);
+            }
+            _ => send_delivery(session, link, delivery, row, batch, output, now),
         }
-        send_delivery(session, link, delivery, row, is_behind, output, now);
     }
 }
 
@@ -609,13 +607,13 @@ pub fn accepts_now(session: &Session, link: &Link, delivery: &Delivery, config: 
 
 /// Sends `delivery`, for which there is room, unless it expired, is too large for this client, or is no longer for it to
 /// read: what it may not read now it does not get, whatever it might have read when the message came. `row` is where it was
-/// stored while it waited; `is_behind` says that something before it waits for a commit.
+/// stored while it waited; `batch` is the one that it waits for.
 pub fn send_delivery(
     session: &mut Session,
     link: &mut Link,
     delivery: Delivery,
     row: Option<Row<OfDelivery>>,
-    is_behind: bool,
+    batch: Option<u64>,
     output: &mut Output,
     now: Time,
 ) {
@@ -642,7 +640,7 @@ pub fn send_delivery(
         })
     });
     if let Some(packet_id) = packet_id
-        && let Some(batch) = batch_of_publish(session, qos, is_behind, output)
+        && let Some(batch) = batch
     {
         return link.hold_publish(batch, packet_id, output);
     }

@@ -10,7 +10,8 @@
 //! 3. A QoS 2 PUBLISH to a stored session waits for the batch that holds its Packet Identifier, and every copy of a message
 //!    that a stored session released for the batch in which it is released: neither may come twice.
 //! 4. What waits for one connection keeps its order [MQTT-4.6.0-2], [MQTT-4.6.0-3], [MQTT-4.6.0-4], [MQTT-4.6.0-6]: while
-//!    something waits, further acknowledgements wait behind it, and messages that waited in the queue behind messages.
+//!    something waits, further acknowledgements wait behind it, and messages that waited in the queue behind messages; and
+//!    what comes while those wait, behind them.
 //! 5. Nothing is sent on a connection before its CONNACK [MQTT-3.2.0-1]: while that waits, so does the whole outbox.
 //! 6. What waits for a connection that ended is forgotten: its peer asks again, or never knew. However long the disk takes
 //!    and however often they come again, the line is at most about twice as long as what waits for those who are there.
@@ -224,6 +225,37 @@ impl Link {
         });
     }
 
+    /// The batch that the PUBLISH of a message which just came waits for. `is_released` says that a stored session just
+    /// released it.
+    #[inline]
+    pub fn batch_of_publish(
+        &mut self,
+        session: &Session,
+        qos: QoS,
+        is_released: bool,
+        output: &Output,
+    ) -> Option<u64> {
+        let batch = output.journal.pending()?;
+        let is_behind = !output.journal.is_committed(self.queue_waits_for);
+        if is_behind {
+            self.queue_waits_for = batch;
+        }
+        let is_stored = qos == QoS::ExactlyOnce && session.row.is_some();
+        (is_released || is_behind || is_stored).then_some(batch)
+    }
+
+    /// The batch that the PUBLISH of the message which has waited longest in the queue waits for.
+    pub fn batch_of_queued(&mut self, session: &Session, qos: QoS, output: &Output) -> Option<u64> {
+        let batch = output.journal.pending()?;
+        let is_behind =
+            self.held.has_messages() || !output.journal.is_committed(session.queue.released_in());
+        if is_behind {
+            self.queue_waits_for = batch;
+        }
+        let is_stored = qos == QoS::ExactlyOnce && session.row.is_some();
+        (is_behind || is_stored).then_some(batch)
+    }
+
     /// Lets the outbox, which begins with CONNACK, wait for what CONNECT changed.
     pub fn hold_connack(&mut self, session: &Session, output: &mut Output) {
         if let Some(batch) = self.batch_of_answer(session, output) {
@@ -233,20 +265,6 @@ impl Link {
             self.hold(batch, Held::Outbox, output);
         }
     }
-}
-
-/// The batch that a PUBLISH to `session` waits for. `is_behind` says that a stored session just released its message, or that
-/// another message waits before it.
-#[inline]
-pub fn batch_of_publish(
-    session: &Session,
-    qos: QoS,
-    is_behind: bool,
-    output: &Output,
-) -> Option<u64> {
-    let batch = output.journal.pending()?;
-    let waits = is_behind || (qos == QoS::ExactlyOnce && session.row.is_some());
-    waits.then_some(batch)
 }
 
 impl Broker {
@@ -290,7 +308,10 @@ impl Broker {
         while let Some(entry) = self.output.gate.pop(committed) {
             match self.clients.by_connection(entry.connection) {
                 Some(key) => self.release(key, entry.held, now),
-                None => self.output.gate.abandoned -= 1,
+                None => {
+                    let abandoned = &mut self.output.gate.abandoned;
+                    *abandoned = abandoned.saturating_sub(1);
+                }
             }
         }
         if self.output.gate.line.is_empty() && self.output.gate.line.capacity() > HELD_MAX as usize

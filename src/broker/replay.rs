@@ -250,7 +250,8 @@ pub fn catch_up(
         let delivery = Replay::delivery(message, subscription, config);
         match link {
             Some(link) if accepts_now(session, link, &delivery, config) => {
-                send_delivery(session, link, delivery, None, false, output, now);
+                let batch = link.batch_of_publish(session, delivery.qos, false, output);
+                send_delivery(session, link, delivery, None, batch, output, now);
                 true
             }
             // Without a connection there is nothing to be overtaken at QoS 0.
@@ -303,7 +304,9 @@ impl Broker {
                 if !accepts_now(session, link, &delivery, &self.config) {
                     break;
                 }
-                send_delivery(session, link, delivery, None, false, &mut self.output, now);
+                let output = &mut self.output;
+                let batch = link.batch_of_publish(session, delivery.qos, false, output);
+                send_delivery(session, link, delivery, None, batch, output, now);
             }
             replay.pop();
         }
