@@ -298,7 +298,7 @@ fn mqtt_4_6_0_6_what_comes_does_not_pass_what_is_held() {
                 true => world.lasting("sender", &[]),
                 false => world.connect(v5("sender")),
             };
-            let mut send = |world: &mut World, id: u16, payload: &[u8]| {
+            let send = |world: &mut World, id: u16, payload: &[u8]| {
                 let packet_id = PacketId(NonZeroU16::new(id).expect("not 0"));
                 let publish = Publish {
                     dup: false,
