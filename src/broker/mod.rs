@@ -25,6 +25,7 @@ mod inflight;
 pub mod journal;
 mod levels;
 pub mod message;
+mod parted;
 mod principal;
 mod publish;
 mod queue;
