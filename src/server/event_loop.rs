@@ -99,7 +99,7 @@ impl Server {
             self.serve(connection, &mut pace, now);
         }
         self.tick(now);
-        self.broker.resume_replays(now);
+        self.broker.go_on(now);
         self.drop_hung_up(now);
         self.compare_passwords(now);
         self.publish_log(now);
