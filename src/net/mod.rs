@@ -51,7 +51,7 @@ use crate::buffer::{ConnectionKey, Outbox, PeerAddress, Ring, RingPool};
 use crate::config::{log_target, system_reason};
 
 /// How many connections are accepted in one turn of the loop; the others wait for the next.
-pub const ACCEPTS_PER_TURN: u32 = 256;
+pub const ACCEPTS_PER_TURN: u32 = 64;
 
 /// How long accepting pauses when files or memory ran out and no connection closes: other processes may free some.
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
