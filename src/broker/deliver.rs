@@ -682,8 +682,11 @@ pub fn send_held(
     link.window_used -= 1; // until it is sent
     let is_sent = may_still_have(session, &delivery, output, now)
         && send_copy_of(&delivery, Some(packet_id), session, link, output, now);
-    if !is_sent {
-        session.inflight.finish(packet_id);
+    match is_sent {
+        true => session.inflight.set_sent_last(packet_id),
+        false => {
+            session.inflight.finish(packet_id);
+        }
     }
     is_sent
 }

@@ -209,6 +209,16 @@ impl Inflight {
         }
     }
 
+    /// The PUBLISH under `packet_id`, which waited since its exchange began, is sent for the first time now.
+    pub fn set_sent_last(&mut self, packet_id: PacketId) {
+        if let Some(exchanges) = &mut self.exchanges
+            && let Some(exchange) = exchanges.by_id.get_mut(&packet_id)
+        {
+            exchanges.sequence += 1;
+            exchange.sequence = exchanges.sequence;
+        }
+    }
+
     /// Uses up an identifier for a message that will not be sent after all, as Mosquitto does.
     pub fn skip(&mut self) {
         self.next = self.next.next();

@@ -337,6 +337,49 @@ fn mqtt_4_6_0_6_what_comes_does_not_pass_what_is_held() {
     }
 }
 
+/// [MQTT-4.6.0-1]: what waited for a commit is sent again after what passed it, as it was sent.
+#[test]
+fn mqtt_4_6_0_1_sent_again_in_the_order_of_sending() {
+    let mut world = World::durable("");
+    let reader = world.lasting("reader", &[]);
+    world.subscribe_durably(reader, "t", QoS::ExactlyOnce);
+    let sender = world.lasting("sender", &[]);
+    world.publish_exactly_once(sender, 1, b"waited");
+    let direct = Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: "t",
+        packet_id: Some(PacketId::FIRST),
+        properties: Properties::NONE,
+        payload: b"passed",
+    };
+    let other = world.attach();
+    world.handle(other, Packet::Connect(v5("other")));
+    world.handle(other, Packet::Publish(direct));
+    world.commit();
+    let order = |sent: &[u8]| {
+        let at = |text: &[u8]| sent.windows(text.len()).position(|it| it == text);
+        assert!(
+            at(b"passed").is_some() && at(b"waited").is_some(),
+            "{sent:?}"
+        );
+        at(b"passed") < at(b"waited")
+    };
+    assert!(order(&world.sent(reader)));
+    world.close(reader);
+    let reader = world.attach();
+    let lasting = properties(&[Property::SessionExpiryInterval(100)]);
+    let connect = Connect {
+        clean_start: false,
+        properties: lasting.as_properties(),
+        ..v5("reader")
+    };
+    world.handle(reader, Packet::Connect(connect));
+    world.commit();
+    assert!(order(&world.sent(reader)));
+}
+
 /// A copy of what a stored session released waits for that commit also where it waited for room before.
 #[test]
 fn what_was_released_leaves_the_queue_when_that_is_committed() {
