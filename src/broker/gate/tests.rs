@@ -380,6 +380,42 @@ fn mqtt_4_6_0_1_sent_again_in_the_order_of_sending() {
     assert!(order(&world.sent(reader)));
 }
 
+/// What was never sent, since it waited for a commit, comes after what was.
+#[test]
+fn mqtt_4_6_0_1_what_was_never_sent_comes_last() {
+    let mut world = World::durable("");
+    let reader = world.lasting("reader", &[]);
+    world.subscribe_durably(reader, "t", QoS::ExactlyOnce);
+    let sender = world.lasting("sender", &[]);
+    world.publish_exactly_once(sender, 1, b"one");
+    world.publish_exactly_once(sender, 2, b"two");
+    world.commit();
+    assert!(world.sent(reader).ends_with(b"two"));
+    world.publish_exactly_once(sender, 3, b"three");
+    world.publish_exactly_once(sender, 4, b"four");
+    world.close(reader);
+    let reader = world.attach();
+    let lasting = properties(&[Property::SessionExpiryInterval(100)]);
+    let connect = Connect {
+        clean_start: false,
+        properties: lasting.as_properties(),
+        ..v5("reader")
+    };
+    world.handle(reader, Packet::Connect(connect));
+    world.commit();
+    let sent = world.sent(reader);
+    let at = |text: &[u8]| sent.windows(text.len()).position(|it| it == text);
+    let found = [b"one".as_slice(), b"two", b"three", b"four"].map(at);
+    assert!(found[0].is_some() && found.is_sorted(), "{found:?}");
+    let is_dup = |text: &[u8], length: usize| {
+        let end = at(text).expect("it is there");
+        sent[end - length] & 0b1000 != 0 // [MQTT-3.3.1-1]
+    };
+    // Two bytes of fixed header, topic, identifier and no properties come before the payload.
+    let dups = [b"one".as_slice(), b"two", b"three", b"four"].map(|text| is_dup(text, 8));
+    assert_eq!(dups, [true, true, false, false]);
+}
+
 /// A copy of what a stored session released waits for that commit also where it waited for room before.
 #[test]
 fn what_was_released_leaves_the_queue_when_that_is_committed() {
