@@ -3,7 +3,8 @@
 //! 1. A connection that is attached belongs to exactly one slot, whose link names that connection.
 //! 2. A session has a name exactly when a CONNECT was accepted for it, and is found by that name; names are unique
 //!    [MQTT-3.1.3-2].
-//! 3. A slot without a name has a link: it waits for CONNECT.
+//! 3. A slot without a name has a link and waits for CONNECT, or is what is left of a session that ended: its subscriptions,
+//!    which are removed in pieces, and which nothing is delivered to.
 
 use super::deliver::Output;
 use super::gate::Waiting;
@@ -276,6 +277,11 @@ impl Client {
         self.link.as_ref().is_some_and(|link| link.is_bridge)
     }
 
+    /// Whether it is what is left of a session that ended.
+    pub fn is_leaving(&self) -> bool {
+        self.link.is_none() && self.session.client_id.is_empty()
+    }
+
     /// Whether a CONNECT was accepted and the connection still stands.
     pub fn is_connected(&self) -> bool {
         self.link
@@ -299,6 +305,8 @@ pub struct Clients {
     /// By the connection's index.
     connections: Vec<Option<Attached>>,
     attached: usize,
+    /// How many slots are what is left of a session that ended.
+    leaving: usize,
 }
 
 impl Clients {
@@ -397,13 +405,31 @@ impl Clients {
             client.link.is_none(),
             "a connection is detached before its slot is freed"
         );
-        if !client.session.client_id.is_empty() {
-            let hash = self.hasher.hash_one(&*client.session.client_id);
+        self.forget_name(&client.session, key);
+        client.session
+    }
+
+    fn forget_name(&mut self, session: &Session, key: ClientKey) {
+        if !session.client_id.is_empty() {
+            let hash = self.hasher.hash_one(&*session.client_id);
             if let Ok(entry) = self.names.find_entry(hash, |&other| other == key) {
                 entry.remove();
             }
         }
-        client.session
+    }
+
+    /// Ends the session in a slot that has no link any more, all but its subscriptions, which keep the slot.
+    pub fn leave(&mut self, key: ClientKey) {
+        let session = std::mem::replace(&mut self[key].session, Session::new());
+        self.forget_name(&session, key);
+        self[key].session.subscriptions = session.subscriptions;
+        self.leaving += 1;
+    }
+
+    /// Frees the slot of a session that has left for good.
+    pub fn left(&mut self, key: ClientKey) {
+        self.slots.remove(key.0 as usize);
+        self.leaving -= 1;
     }
 
     /// How many sessions have a name, with and without a connection.
@@ -418,14 +444,20 @@ impl Clients {
 
     /// How many connections have sent CONNECT and were accepted.
     pub fn connected(&self) -> usize {
-        // Slots are either named, or wait for CONNECT with a link.
-        self.attached - (self.slots.len() - self.names.len())
+        // Slots are named, or wait for CONNECT with a link, or are left of a session.
+        self.attached - (self.slots.len() - self.names.len() - self.leaving)
     }
 
     /// Who may read `topic`; everybody, unless somebody `restricts` anything.
     #[inline]
     pub fn readers_of(&self, topic: &str, restricts: bool) -> impl Fn(u32) -> bool {
-        move |client| !restricts || self[ClientKey(client)].session.may_read(topic)
+        let asks = restricts || self.leaving > 0;
+        move |client| {
+            !asks || {
+                let client = &self[ClientKey(client)];
+                !client.is_leaving() && (!restricts || client.session.may_read(topic))
+            }
+        }
     }
 
     /// The slot, if there is one.

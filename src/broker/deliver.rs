@@ -249,6 +249,7 @@ pub fn deliver(
             if let Some(batch) =
                 link.batch_of_publish(session, qos, publication.is_released, output)
             {
+                session.inflight.hold(packet_id);
                 return link.hold_publish(batch, packet_id, output);
             }
             let copy = Copy {
@@ -642,6 +643,7 @@ pub fn send_delivery(
     if let Some(packet_id) = packet_id
         && let Some(batch) = batch
     {
+        session.inflight.hold(packet_id);
         return link.hold_publish(batch, packet_id, output);
     }
     let copy = Copy {
@@ -682,8 +684,11 @@ pub fn send_held(
     link.window_used -= 1; // until it is sent
     let is_sent = may_still_have(session, &delivery, output, now)
         && send_copy_of(&delivery, Some(packet_id), session, link, output, now);
-    if !is_sent {
-        session.inflight.finish(packet_id);
+    match is_sent {
+        true => session.inflight.set_sent_last(packet_id),
+        false => {
+            session.inflight.finish(packet_id);
+        }
     }
     is_sent
 }
@@ -777,16 +782,9 @@ fn resend(
         output.statistics.publish_dropped += 1;
         return;
     }
-    session.inflight.take_place(packet_id);
+    let dup = session.inflight.take_place(packet_id); // [MQTT-3.3.1-1]
     let mut publication = Publication::of(&delivery.message);
-    if !copy.encode_alone(
-        &mut publication,
-        &session.client_id,
-        true, // [MQTT-3.3.1-1]
-        link,
-        output,
-        now,
-    ) {
+    if !copy.encode_alone(&mut publication, &session.client_id, dup, link, output, now) {
         session.inflight.finish(packet_id);
         output.statistics.publish_dropped += 1;
     }

@@ -35,6 +35,8 @@ pub struct Exchange {
     sequence: u64,
     qos: QoS,
     payload_bytes: usize,
+    /// Whether its PUBLISH waits for a commit and was never sent.
+    is_held: bool,
     /// Whether its PUBLISH was sent on this connection and so takes a place in the client's window.
     takes_place: bool,
     /// Where it is stored.
@@ -123,6 +125,7 @@ impl Inflight {
             sequence: exchanges.sequence,
             qos: delivery.qos,
             payload_bytes,
+            is_held: false,
             takes_place: true,
             row: store(&delivery, packet_id),
             delivery: Some(delivery),
@@ -153,6 +156,7 @@ impl Inflight {
             sequence: exchanges.sequence,
             qos,
             payload_bytes,
+            is_held: false,
             takes_place: false,
             row,
             delivery,
@@ -202,10 +206,32 @@ impl Inflight {
         self.exchanges.as_mut()?.unsent.pop()
     }
 
-    /// The PUBLISH under `packet_id` is sent again.
-    pub fn take_place(&mut self, packet_id: PacketId) {
-        if let Some(exchange) = self.get_mut(packet_id) {
+    /// The PUBLISH under `packet_id` is sent on a new connection; whether again.
+    pub fn take_place(&mut self, packet_id: PacketId) -> bool {
+        let was_held = self.get_mut(packet_id).is_some_and(|exchange| {
             exchange.takes_place = true;
+            exchange.is_held
+        });
+        if was_held {
+            self.set_sent_last(packet_id);
+        }
+        !was_held
+    }
+
+    /// The PUBLISH under `packet_id`, an exchange that just began, waits for a commit.
+    pub fn hold(&mut self, packet_id: PacketId) {
+        if let Some(exchange) = self.get_mut(packet_id) {
+            exchange.is_held = true;
+        }
+    }
+
+    /// The PUBLISH under `packet_id` waits no longer and is sent, for the first time.
+    pub fn set_sent_last(&mut self, packet_id: PacketId) {
+        if let Some(exchanges) = &mut self.exchanges
+            && let Some(exchange) = exchanges.by_id.get_mut(&packet_id)
+        {
+            exchanges.sequence += 1;
+            (exchange.sequence, exchange.is_held) = (exchanges.sequence, false);
         }
     }
 
@@ -236,11 +262,11 @@ impl Inflight {
         Some(exchange)
     }
 
-    /// The unfinished exchanges in the order of first sending [MQTT-4.6.0-1].
+    /// The unfinished exchanges in the order of first sending [MQTT-4.6.0-1], and then those that were never sent.
     pub fn in_order(&self) -> Vec<PacketId> {
         let all = self.exchanges.iter().flat_map(|it| &it.by_id);
         let mut ordered: Vec<_> = all.collect();
-        ordered.sort_unstable_by_key(|(_, exchange)| exchange.sequence);
+        ordered.sort_unstable_by_key(|(_, exchange)| (exchange.is_held, exchange.sequence));
         ordered
             .into_iter()
             .map(|(&packet_id, _)| packet_id)

@@ -16,6 +16,7 @@ use super::inflight::{Delivery, SubscriptionIdentifiers};
 use super::message::Message;
 use super::principal::Principal;
 use crate::mqtt::{PacketId, QoS};
+use bytes::Bytes;
 use hashbrown::hash_map::Entry;
 use hashbrown::{HashMap, HashSet};
 use std::cell::{Cell, RefCell};
@@ -129,7 +130,7 @@ pub struct MessageRecord {
     /// Its row.
     pub id: u64,
     /// Topic Name, properties that are passed on, and payload, one behind the other.
-    pub bytes: Box<[u8]>,
+    pub bytes: Bytes,
     /// How many of `bytes` are the Topic Name.
     pub topic_length: u16,
     /// How many bytes behind it are properties, as on the wire and without their length.

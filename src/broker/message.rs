@@ -8,6 +8,7 @@
 use super::journal::{MessageRecord, Source};
 use super::timers::Time;
 use crate::mqtt::QoS;
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -48,7 +49,7 @@ impl Tally {
 #[derive(Debug)]
 pub struct Message {
     /// Topic Name, properties that are passed on, and payload, one behind the other.
-    bytes: Box<[u8]>,
+    bytes: Bytes,
     topic_length: u16,
     properties_length: u32,
     qos: QoS,
@@ -217,7 +218,7 @@ impl<'a> Publication<'a> {
             bytes.extend_from_slice(self.payload);
             tally.count(self.payload.len());
             Rc::new(Message {
-                bytes: bytes.into_boxed_slice(),
+                bytes: Bytes::from(bytes),
                 topic_length: u16::try_from(self.topic.len()).expect("topics fit 16 bits"),
                 properties_length: self.passed_on.len() as u32,
                 qos: self.qos,

@@ -6,7 +6,7 @@
 //! 1. [`attach`](Broker::attach) a connection, [`handle`](Broker::handle) its packets or [`reject`](Broker::reject) what is
 //!    none, [`detach`](Broker::detach) it when its socket is gone;
 //! 2. [`tick`](Broker::tick) at [`next_deadline`](Broker::next_deadline) or later, and
-//!    [`resume_replays`](Broker::resume_replays) once a turn;
+//!    [`go_on`](Broker::go_on) once a turn;
 //! 3. send what [`outbox`](Broker::outbox) holds for each connection of [`take_dirty`](Broker::take_dirty), tell
 //!    [`flushed`](Broker::flushed), and close what [`take_closing`](Broker::take_closing) names.
 //!
@@ -25,6 +25,7 @@ mod inflight;
 pub mod journal;
 mod levels;
 pub mod message;
+mod parted;
 mod principal;
 mod publish;
 mod queue;
@@ -148,6 +149,10 @@ pub struct Broker {
     /// How many nodes of `retained` may still be looked at in this turn.
     look_up_budget: usize,
     look_ups: replay::LookUps,
+    /// Ended sessions of which there are subscriptions left.
+    leaving: Vec<ClientKey>,
+    /// How many of those are removed in one turn.
+    leave_piece: usize,
 
     /// Whether there are rules about who may read what.
     restricts: bool,
@@ -188,6 +193,8 @@ impl Broker {
             random,
             replaying: Vec::new(),
             look_up_budget: replay::NODES_PER_TURN,
+            leaving: Vec::new(),
+            leave_piece: ending::LEAVE_PIECE,
             look_ups: replay::LookUps::USUAL,
 
             scratch: Vec::new(),
@@ -196,9 +203,10 @@ impl Broker {
         broker
     }
 
-    /// Looks retained messages up in pieces of `places` where more than that many nodes would be looked at: so simulations
-    /// come to what otherwise needs many thousands of messages.
-    pub fn set_look_up_piece(&mut self, places: usize) {
+    /// Looks retained messages up in pieces of `places` where more than that many nodes would be looked at, and removes as
+    /// many subscriptions of an ended session at a time: so simulations come to what otherwise needs many thousands.
+    pub fn set_pieces(&mut self, places: usize) {
+        self.leave_piece = places;
         self.look_ups = replay::LookUps {
             nodes_max: places,
             piece: places,
@@ -383,7 +391,10 @@ impl Broker {
     /// Whether there is work for another turn at once.
     pub fn has_output(&self) -> bool {
         let output = &self.output;
-        !output.dirty.is_empty() || !output.closing.is_empty() || !self.replaying.is_empty()
+        !output.dirty.is_empty()
+            || !output.closing.is_empty()
+            || !self.replaying.is_empty()
+            || !self.leaving.is_empty()
     }
 
     /// The connections that something was queued for since the last call, each once, appended to `list`.
@@ -476,14 +487,22 @@ impl Broker {
         }
     }
 
+    /// Goes on with what is done in pieces, so that nobody waits for the whole of it. Once a turn.
+    pub fn go_on(&mut self, now: Time) {
+        self.resume_replays(now);
+        self.remove_left();
+    }
+
     /// Every subscription with its client, a line each, for who wants to look inside a running broker.
     pub fn subscription_tree(&self) -> String {
         let mut tree = String::new();
         for (place, subscription) in self.subscriptions.iter() {
             let filter = self.subscriptions.filter_of(place);
-            let name = &self.clients[ClientKey(subscription.client)]
-                .session
-                .client_id;
+            let client = &self.clients[ClientKey(subscription.client)];
+            if client.is_leaving() {
+                continue;
+            }
+            let name = &client.session.client_id;
             let qos = subscription.options.qos() as u8;
             tree.push_str(&format!("{filter} (QoS {qos}) {name}\n"));
         }
@@ -510,11 +529,9 @@ impl Broker {
                 assert_eq!(link.version.is_some(), !session.client_id.is_empty());
                 assert!(session.ends.is_none() && session.will_due.is_none());
                 assert!(session.inflight.len() <= usize::from(u16::MAX));
+            } else if client.is_leaving() {
+                assert!(self.leaving.contains(&key) && session.row.is_none());
             } else {
-                assert!(
-                    !session.client_id.is_empty(),
-                    "a slot without a name has a link"
-                );
                 assert!(session.expiry != session::SessionExpiry::WithConnection);
             }
             if !session.client_id.is_empty() {

@@ -313,8 +313,8 @@ impl Broker {
         session.replay = Some(replay);
     }
 
-    /// Begins the look-ups of a new turn with those that found no more time in the last one. Once a turn.
-    pub fn resume_replays(&mut self, now: Time) {
+    /// Begins the look-ups of a new turn with those that found no more time in the last one.
+    pub(super) fn resume_replays(&mut self, now: Time) {
         self.look_up_budget = NODES_PER_TURN;
         for key in std::mem::take(&mut self.replaying) {
             // Whoever lives in the slot now: if it waits, it goes on.

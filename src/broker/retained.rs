@@ -12,10 +12,10 @@
 //! Matching goes down level by level with all the nodes of a level at hand: no recursion, no allocation for a match,
 //! and shorter names come before deeper ones.
 
-use hashbrown::HashTable;
 use slab::Slab;
 
 use super::levels::{self, Level, LevelHash, NONE, ROOT};
+use super::parted::PartedTable;
 
 struct Node<M> {
     level: Level,
@@ -55,7 +55,7 @@ impl Place {
 /// At most one message for each Topic Name.
 pub struct Retained<M> {
     nodes: Slab<Node<M>>,
-    literals: HashTable<u32>,
+    literals: PartedTable,
     hash: LevelHash,
     len: usize,
 }
@@ -67,7 +67,7 @@ impl<M> Retained<M> {
         nodes.insert(Node::new(b"", NONE));
         Retained {
             nodes,
-            literals: HashTable::new(),
+            literals: PartedTable::new(),
             hash: LevelHash::new(seed),
             len: 0,
         }
@@ -282,11 +282,11 @@ impl<M> Retained<M> {
     /// The child of `parent` for `level`, whose hash is `text`.
     fn child(&self, parent: u32, level: &[u8], text: u64) -> Option<u32> {
         let hash = self.hash.join(u64::from(parent), text);
-        let is_it = |child: &u32| {
-            let child = &self.nodes[*child as usize];
+        let is_it = |child: u32| {
+            let child = &self.nodes[child as usize];
             child.parent == parent && child.level.bytes() == level
         };
-        self.literals.find(hash, is_it).copied()
+        self.literals.find(hash, is_it)
     }
 
     /// Puts the children of `parents` into `children`; of the root, only those that wildcards match (invariant 4). `None` means
@@ -333,11 +333,11 @@ impl<M> Retained<M> {
             hash,
             ..
         } = self;
-        let hash_of = |node: &u32| {
-            let node = &nodes[*node as usize];
+        let hash_of = |node: u32| {
+            let node = &nodes[node as usize];
             hash.join(u64::from(node.parent), hash.text(node.level.bytes()))
         };
-        literals.insert_unique(hash_of(&child), child, hash_of);
+        literals.insert(hash_of(child), child, hash_of);
         child
     }
 
@@ -351,10 +351,7 @@ impl<M> Retained<M> {
             let hash = self
                 .hash
                 .join(u64::from(it.parent), self.hash.text(it.level.bytes()));
-            self.literals
-                .find_entry(hash, |other| *other == node)
-                .expect("every child is in the hash table")
-                .remove();
+            self.literals.remove(hash, node);
             let Node {
                 parent,
                 next_sibling,

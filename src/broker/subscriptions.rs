@@ -18,6 +18,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::levels::{self, Level, LevelHash, NONE, ROOT};
+use super::parted::PartedTable;
 use crate::mqtt::subscribe::SubscriptionOptions;
 
 mod cache;
@@ -474,7 +475,7 @@ impl Crowd {
 struct Trie {
     nodes: Slab<Node>,
     /// All children but those for wildcards.
-    literals: HashTable<u32>,
+    literals: PartedTable,
     hash: LevelHash,
 }
 
@@ -496,7 +497,7 @@ impl Trie {
         nodes.insert(Node::new(b"", NONE));
         Trie {
             nodes,
-            literals: HashTable::new(),
+            literals: PartedTable::new(),
             hash: LevelHash::new(seed),
         }
     }
@@ -504,11 +505,11 @@ impl Trie {
     /// The literal child of `parent` for `level`, whose hash is `text`.
     fn literal(&self, parent: u32, level: &[u8], text: u64) -> Option<u32> {
         let hash = self.hash.join(u64::from(parent), text);
-        let is_it = |child: &u32| {
-            let child = &self.nodes[*child as usize];
+        let is_it = |child: u32| {
+            let child = &self.nodes[child as usize];
             child.parent == parent && child.level.bytes() == level
         };
-        self.literals.find(hash, is_it).copied()
+        self.literals.find(hash, is_it)
     }
 
     fn child(&self, parent: u32, level: &[u8]) -> Option<u32> {
@@ -552,11 +553,11 @@ impl Trie {
                     literals,
                     hash,
                 } = self;
-                let hash_of = |node: &u32| {
-                    let node = &nodes[*node as usize];
+                let hash_of = |node: u32| {
+                    let node = &nodes[node as usize];
                     hash.join(u64::from(node.parent), hash.text(node.level.bytes()))
                 };
-                literals.insert_unique(hash_of(&child), child, hash_of);
+                literals.insert(hash_of(child), child, hash_of);
             }
         }
         child
@@ -573,10 +574,7 @@ impl Trie {
                 literal => {
                     above.literals -= 1;
                     let hash = self.hash.join(u64::from(parent), self.hash.text(literal));
-                    self.literals
-                        .find_entry(hash, |other| *other == node)
-                        .expect("every literal child is in the hash table")
-                        .remove();
+                    self.literals.remove(hash, node);
                 }
             }
             node = parent;

@@ -584,6 +584,52 @@ fn mqtt_3_3_4_9_the_window_counts_what_this_connection_sent() {
     );
 }
 
+/// What is left of a session with many subscriptions goes piece by piece, and gets nothing; nobody else notices, whoever comes
+/// under its name either.
+#[test]
+fn sessions_with_many_subscriptions_end_in_pieces() {
+    const COUNT: usize = 3 * super::ending::LEAVE_PIECE;
+    let mut world = World::new("");
+    let mut connections = ["watcher", "many"].map(|client_id| {
+        let connection = world.attach();
+        world.handle(connection, Packet::Connect(v5(client_id)));
+        world.sent(connection);
+        connection
+    });
+    world.subscribe(connections[0], "topic/+", QoS::AtMostOnce);
+    for round in 0..2 {
+        for number in 0..COUNT {
+            world.subscribe(connections[1], &format!("topic/{number}"), QoS::AtMostOnce);
+        }
+        world.subscribe(connections[1], "$share/group/topic/1", QoS::AtMostOnce);
+        world.close(connections[1]);
+        assert_eq!(world.broker.clients.named(), 1);
+        assert_eq!(world.broker.clients.connected(), 1);
+        connections[1] = world.attach();
+        world.handle(connections[1], Packet::Connect(v5("many")));
+        assert_eq!(world.sent(connections[1])[3], 0, "there is no session");
+        let mut turns = 0;
+        while !world.broker.leaving.is_empty() {
+            world.broker.check_invariants();
+            world.publish(connections[0], "topic/1", Properties::NONE);
+            let sent = world.sent(connections[0]);
+            assert!(
+                sent.windows(7).any(|it| it == b"topic/1"),
+                "the others get it"
+            );
+            assert_eq!(world.sent(connections[1]), [], "round {round}");
+            world.broker.go_on(world.now);
+            turns += 1;
+        }
+        assert!(turns > 2);
+        world.broker.check_invariants();
+        assert_eq!(
+            world.broker.subscription_tree(),
+            "topic/+ (QoS 0) watcher\n"
+        );
+    }
+}
+
 /// Looking up retained messages has a budget a turn, and what exceeds it goes on in the next: a look-up that is too large in
 /// pieces, and those behind it.
 #[test]
@@ -612,7 +658,7 @@ fn look_ups_of_retained_messages_are_spread_over_turns() {
     let mut sent = Vec::new();
     while world.broker.has_output() {
         turns += 1;
-        world.broker.resume_replays(world.now);
+        world.broker.go_on(world.now);
         sent.extend(world.sent(connection));
         world.broker.take_dirty(&mut Vec::new());
         assert!(turns < 20, "it does not end");

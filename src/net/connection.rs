@@ -12,7 +12,8 @@
 //! 4. `QUEUED` is set while the connection is on the ready list, so that it is there once.
 //! 5. After `ENDED` the socket is never read again.
 //! 6. While layers hold bytes that they have decrypted and the ring had no room for, `READABLE` is set.
-//! 7. `REFUSED` is set, and `ENDED` with it, when it is a layer that will have no more of the connection.
+//! 7. `HAS_PACKET` is set while a whole packet, or more, waits in the connection's ring for its next turn.
+//! 8. `REFUSED` is set, and `ENDED` with it, when it is a layer that will have no more of the connection.
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
@@ -27,7 +28,6 @@ use super::certificates::TlsContext;
 use super::layers::{Layers, Read as LayersRead};
 use super::{FillError, Filled};
 use crate::buffer::outbox::SLICES_MAX;
-use crate::buffer::ring::READ_BYTES;
 use crate::buffer::{ConnectionKey, Outbox, Ring};
 
 /// How many bytes that nobody will parse are read before closing, so that the close is no reset.
@@ -36,14 +36,15 @@ const CLOSE_DRAIN_BYTES_MAX: usize = 64 * 1024;
 /// How many vectored writes one flush makes while the kernel takes everything.
 const FLUSH_WRITES_MAX: usize = 16;
 
-const READABLE: u8 = 1 << 0;
-const READ_CLOSED: u8 = 1 << 1;
-const QUEUED: u8 = 1 << 2;
-const PAUSED: u8 = 1 << 3;
-const BLOCKED: u8 = 1 << 4;
-const ENDED: u8 = 1 << 5;
-const REFUSED: u8 = 1 << 6;
-const DRAINED: u8 = 1 << 7;
+const READABLE: u16 = 1 << 0;
+const READ_CLOSED: u16 = 1 << 1;
+const QUEUED: u16 = 1 << 2;
+const PAUSED: u16 = 1 << 3;
+const BLOCKED: u16 = 1 << 4;
+const ENDED: u16 = 1 << 5;
+const REFUSED: u16 = 1 << 6;
+const DRAINED: u16 = 1 << 7;
+const HAS_PACKET: u16 = 1 << 8;
 
 #[cfg(not(debug_assertions))]
 const _: () = assert!(size_of::<Connection>() <= 40);
@@ -136,7 +137,7 @@ pub(super) struct Connection {
     pub(super) generation: u32,
     /// The listener group it counts in.
     pub(super) group: u16,
-    flags: u8,
+    flags: u16,
     /// What could not be parsed yet, if it is not in the large ring.
     pub(super) parked: Option<Box<Ring>>,
     /// What stands between the socket and MQTT.
@@ -166,7 +167,7 @@ impl Connection {
         }
     }
 
-    fn is(&self, flag: u8) -> bool {
+    fn is(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
@@ -193,6 +194,19 @@ impl Connection {
             self.flags |= QUEUED;
         }
         wants
+    }
+
+    /// Whether a whole packet is left in the ring.
+    pub(super) fn has_packet(&self) -> bool {
+        self.is(HAS_PACKET)
+    }
+
+    /// Says whether a whole packet is left in the ring.
+    pub(super) fn set_has_packet(&mut self, has_packet: bool) {
+        match has_packet {
+            true => self.flags |= HAS_PACKET,
+            false => self.flags &= !HAS_PACKET,
+        }
     }
 
     /// As [`Connection::wants_turn`], if there may be something to parse too.
@@ -230,11 +244,12 @@ impl Connection {
         was_paused
     }
 
-    /// One read into the ring; layers read through `scratch`.
+    /// One read into the ring, of so many bytes at most; layers read through `scratch`.
     pub(super) fn fill(
         &mut self,
         ring: &mut Ring,
         scratch: &mut [u8],
+        bytes_max: usize,
     ) -> Result<Filled, FillError> {
         if self.is(ENDED) {
             // What an event that was under way left behind.
@@ -242,10 +257,11 @@ impl Connection {
             return Ok(Filled::Closed);
         }
         if self.layers.is_some() {
-            return self.fill_through_layers(ring, scratch);
+            let room = scratch.len().min(bytes_max);
+            return self.fill_through_layers(ring, &mut scratch[..room]);
         }
         let spare = ring.spare();
-        let room = spare.len().min(READ_BYTES);
+        let room = spare.len().min(bytes_max);
         if room == 0 || !self.is(READABLE) {
             return Ok(Filled::Bytes(0));
         }

@@ -164,17 +164,22 @@ impl Layers {
         match &self.tls {
             Some(Tls::Failed(_)) => self.read_failed(ring),
             Some(_) => self.read_tls(socket, ring, scratch),
-            None => self.read_plain(socket, ring),
+            None => self.read_plain(socket, ring, scratch.len()),
         }
     }
 
     /// Behind a header that nothing else followed.
-    fn read_plain(&mut self, socket: &mut Stream, ring: &mut Ring) -> Result<Read, FillError> {
+    fn read_plain(
+        &mut self,
+        socket: &mut Stream,
+        ring: &mut Ring,
+        bytes_max: usize,
+    ) -> Result<Read, FillError> {
         if !self.early.is_empty() {
             return Ok(Read::of(Filled::Bytes(self.take_early(ring))));
         }
         let spare = ring.spare();
-        let room = spare.len().min(crate::buffer::ring::READ_BYTES);
+        let room = spare.len().min(bytes_max);
         if room == 0 {
             return Ok(Read::of(Filled::Bytes(0)));
         }

@@ -46,17 +46,24 @@ use self::connection::{Connection, Connections, Flushed};
 use self::layers::Layers;
 use self::listener::{Group, Listener};
 use self::signals::Signals;
+use crate::buffer::ring::READ_BYTES;
 use crate::buffer::{ConnectionKey, Outbox, PeerAddress, Ring, RingPool};
 use crate::config::{log_target, system_reason};
 
 /// How many connections are accepted in one turn of the loop; the others wait for the next.
-pub const ACCEPTS_PER_TURN: u32 = 256;
+pub const ACCEPTS_PER_TURN: u32 = 64;
 
 /// How long accepting pauses when files or memory ran out and no connection closes: other processes may free some.
 pub const ACCEPT_RETRY: Duration = Duration::from_secs(1);
 
 /// How many events one poll takes.
 const EVENTS_PER_POLL: usize = 1024;
+
+/// How much all connections of one turn may bring, while that is at least [`READ_BYTES_MIN`] for each.
+const BYTES_PER_TURN: usize = 4 * 1024 * 1024;
+
+/// What a connection may bring in one turn in any case.
+const READ_BYTES_MIN: usize = 8 * 1024;
 
 /// How much is read at a time from a socket whose bytes layers look at first.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -97,6 +104,8 @@ pub struct Net {
     bytes_received: u64,
     bytes_sent: u64,
     connections_accepted: u64,
+    /// How many bytes a read takes at most in this turn.
+    read_bytes: usize,
 }
 
 /// Until when no connection is accepted.
@@ -229,6 +238,7 @@ impl Net {
             bytes_received: 0,
             bytes_sent: 0,
             connections_accepted: 0,
+            read_bytes: READ_BYTES,
         })
     }
 
@@ -324,6 +334,8 @@ impl Net {
         }
         self.accepts_left = ACCEPTS_PER_TURN;
         self.ready.begin_turn();
+        let share = BYTES_PER_TURN / self.ready.turn.max(1);
+        self.read_bytes = share.clamp(READ_BYTES_MIN, READ_BYTES);
         self.writable.begin_turn();
         Ok(())
     }
@@ -427,6 +439,24 @@ impl Net {
         }
     }
 
+    /// How many connections are to be served in this turn.
+    pub fn ready(&self) -> usize {
+        self.ready.turn
+    }
+
+    /// How many bytes a read takes at most in this turn: less where many connections are ready, so that what they have sent
+    /// and their share of the turn does not suffice for waits with the kernel rather than here.
+    pub fn read_bytes(&self) -> usize {
+        self.read_bytes
+    }
+
+    /// Whether a whole packet of the connection was left by an earlier turn.
+    pub fn has_packet(&self, key: ConnectionKey) -> bool {
+        self.connections
+            .get(key)
+            .is_some_and(Connection::has_packet)
+    }
+
     /// The next connection to read from in this turn.
     pub fn take_ready(&mut self) -> Option<ConnectionKey> {
         loop {
@@ -479,7 +509,7 @@ impl Net {
         if connection.layers.is_some() && self.scratch.is_empty() {
             self.scratch = vec![0; SCRATCH_BYTES];
         }
-        let filled = connection.fill(ring, &mut self.scratch);
+        let filled = connection.fill(ring, &mut self.scratch, self.read_bytes);
         connection.parked = parked;
         if let Ok(Filled::Established) = filled {
             let current = self.groups[usize::from(connection.group)].tls.as_ref();
@@ -600,7 +630,9 @@ impl Net {
                 self.holder = None;
             }
         }
-        if connection.wants_turn_for(unparsed > 0 && (1..=unparsed).contains(&needed)) {
+        let has_packet = unparsed > 0 && (1..=unparsed).contains(&needed);
+        connection.set_has_packet(has_packet);
+        if connection.wants_turn_for(has_packet) {
             self.ready.push(key);
         }
     }

@@ -45,6 +45,10 @@ pub enum Event {
     Failing(String),
     /// It cannot be written, since the database is damaged.
     Damaged(String),
+    /// Batches are on disk, but in the database's log only, which grows with each, for this reason.
+    LogGrows(String),
+    /// What was in the log is in the database.
+    LogEmptied,
 }
 
 /// What a commit that ended had.
@@ -100,6 +104,7 @@ impl Store {
             wake,
             gives_up: None,
             replaced: None,
+            log_grows: false,
             path: path.to_owned(),
             sync: settings.sync,
         };
@@ -220,6 +225,17 @@ impl Store {
                 );
                 Some(Committed::Everything)
             }
+            Event::LogGrows(reason) => {
+                log::warn!(
+                    "Warning: What {path} is to hold gets no further than its log: {reason}. Nothing is lost, but the log grows \
+                     with each change, until the disk is full."
+                );
+                None
+            }
+            Event::LogEmptied => {
+                log::info!(target: NOTICE, "{path} holds everything again, and its log does not grow any more.");
+                None
+            }
             Event::Failing(reason) => {
                 if !std::mem::replace(&mut self.is_failing, true) {
                     log::error!(
@@ -259,6 +275,8 @@ struct Writer<W> {
     wake: W,
     /// Where the damaged database is, once another has its place.
     replaced: Option<PathBuf>,
+    /// Whether the log was told to grow.
+    log_grows: bool,
     /// When it is over with trying.
     gives_up: Option<Instant>,
 }
@@ -319,7 +337,24 @@ impl<W: Fn()> Writer<W> {
             Err(error) => (Event::Failing(reason(&error)), Tried::Again),
         };
         self.tell(event);
+        if let Tried::Done = tried {
+            self.look_after_log();
+        }
         tried
+    }
+
+    /// SQLite keeps to itself that it cannot carry what is in the log to its place.
+    fn look_after_log(&mut self) {
+        if !self.log_grows && open::log_length(&self.path) < open::LOG_BYTES_TOLD {
+            return;
+        }
+        match open::empty_log(&self.connection) {
+            Err(error) if !std::mem::replace(&mut self.log_grows, true) => {
+                self.tell(Event::LogGrows(reason(&error)));
+            }
+            Ok(()) if std::mem::take(&mut self.log_grows) => self.tell(Event::LogEmptied),
+            _ => {}
+        }
     }
 
     fn rebuild(&mut self, snapshot: &Batch) -> Tried {

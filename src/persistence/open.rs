@@ -24,6 +24,9 @@ const PAGE_BYTES: i64 = 1024;
 /// How many bytes the log of the database has when they are written to their places, and keeps when it is empty.
 const LOG_BYTES: i64 = 4 * 1024 * 1024;
 
+/// A log with so many bytes may be one that cannot be written to its places.
+pub const LOG_BYTES_TOLD: u64 = 16 * 1024 * 1024;
+
 /// A database that can be used.
 #[derive(Debug)]
 pub struct Opened {
@@ -227,6 +230,18 @@ fn prepare(path: &Path) -> rusqlite::Result<(Connection, Found)> {
 /// How many bytes the file has; 0 where there is none.
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// How long the log of the database at `path` is, in bytes.
+pub fn log_length(path: &Path) -> u64 {
+    length(&with_ending(path, LOG))
+}
+
+/// Carries what is in the log of a database to its place; the next batch begins the log anew.
+/// # Errors
+/// SQLite's.
+pub fn empty_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 /// Makes the file at `path` for this user alone, unless it is there: SQLite would make it for everybody to read. It also

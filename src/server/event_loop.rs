@@ -1,7 +1,8 @@
 //! One turn of the loop: poll, completions, accept, read and route, timers, commit, flush.
 //!
-//! 1. A connection is read once a turn, up to [`READ_BYTES`]; again only while its packets are few and large, up to
-//!    [`TURN_BYTES`]. What had more is served next turn, so that nobody starves.
+//! 1. A connection is read once a turn, as much as [`crate::net::Net::read_bytes`] allows; again only while its packets are few and
+//!    large, up to [`TURN_BYTES`]. What had more is served next turn, and so is what has used up its share of the turn's
+//!    time (see `pace`), so that nobody starves.
 //! 2. A client gets one vectored write a turn for all that the turn produced; one whose outbox grows past a bound within
 //!    the turn gets it early, and then another.
 //! 3. The poller's timeout is the next deadline of the broker. Without one, and with nothing to do, it sleeps for ever;
@@ -12,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
+use super::pace::Pace;
 use super::{INFORMATION, Server, memory};
 use crate::broker::timers::Time;
 use crate::broker::{Ending, Identity, Peer};
 use crate::buffer::ConnectionKey;
-use crate::buffer::ring::READ_BYTES;
 use crate::config::system_reason;
 use crate::mqtt::{self, Packet};
 use crate::net::{Accepted, Established, Filled};
@@ -35,8 +36,10 @@ const SUBSCRIPTION_BYTES: usize = 32;
 struct Parsed {
     /// How many packets were handled, or how many others would have cost as much.
     packets: usize,
-    /// How many bytes the packet has that is not whole yet, as far as that is known.
+    /// How many bytes the packet has that is at the front now, as far as that is known.
     needed: usize,
+    /// Whether the rest waits for the next turn.
+    is_cut: bool,
 }
 
 /// The signals that the loop answers to.
@@ -87,11 +90,16 @@ impl Server {
         self.complete_commit(now);
         self.broker.set_memory(memory::allocated());
         self.accept(now);
-        while let Some(connection) = self.net.take_ready() {
-            self.serve(connection, now);
+        let deliveries = self.broker.statistics().publish_sent;
+        let mut pace = Pace::begin(Instant::now(), self.net.ready(), deliveries);
+        while !pace.is_over()
+            && let Some(connection) = self.net.take_ready()
+        {
+            pace.next_connection(Instant::now);
+            self.serve(connection, &mut pace, now);
         }
         self.tick(now);
-        self.broker.resume_replays(now);
+        self.broker.go_on(now);
         self.drop_hung_up(now);
         self.compare_passwords(now);
         self.publish_log(now);
@@ -240,8 +248,8 @@ impl Server {
         }
     }
 
-    /// Reads `connection` and handles every whole packet in its ring.
-    fn serve(&mut self, connection: ConnectionKey, now: Time) {
+    /// Reads `connection` and handles the whole packets in its ring, as far as its share of the turn allows.
+    fn serve(&mut self, connection: ConnectionKey, pace: &mut Pace, now: Time) {
         if self.broker.is_congested(connection) {
             // It does not read our answers; until it does, it gets no more of them.
             self.net.pause(connection);
@@ -250,6 +258,15 @@ impl Server {
         if self.broker.is_waiting(connection) {
             self.net.pause(connection);
             return;
+        }
+        // What an earlier turn left.
+        if self.net.has_packet(connection) {
+            let Some(parsed) = self.handle_packets(connection, pace, now) else {
+                return;
+            };
+            if parsed.is_cut || self.broker.is_waiting(connection) {
+                return self.net.settle(connection, parsed.needed);
+            }
         }
         let (mut bytes, mut packets) = (0, 0);
         loop {
@@ -270,7 +287,7 @@ impl Server {
                         .detach(connection, Ending::SocketError(&text), now);
                 }
             };
-            let Some(parsed) = self.handle_packets(connection, now) else {
+            let Some(parsed) = self.handle_packets(connection, pace, now) else {
                 return;
             };
             if received > 0 && parsed.needed > 0 {
@@ -279,7 +296,8 @@ impl Server {
             bytes += received;
             packets += parsed.packets;
             // Packets cost more than bytes. Large ones that came together go on together, in one write.
-            let goes_on = received == READ_BYTES
+            let goes_on = received == self.net.read_bytes()
+                && !parsed.is_cut
                 && bytes < TURN_BYTES
                 && packets < TURN_PACKETS
                 && !self.broker.is_waiting(connection)
@@ -304,8 +322,14 @@ impl Server {
             .identify(connection, peer, Identity { user_name, tls });
     }
 
-    /// Handles every whole packet in the ring of `connection`; `None` when the connection has no future.
-    fn handle_packets(&mut self, connection: ConnectionKey, now: Time) -> Option<Parsed> {
+    /// Handles the whole packets in the ring of `connection`, as far as its share of the turn allows, but one at least;
+    /// `None` when the connection has no future.
+    fn handle_packets(
+        &mut self,
+        connection: ConnectionKey,
+        pace: &mut Pace,
+        now: Time,
+    ) -> Option<Parsed> {
         let mut packets = 0;
         while let Some(limits) = self.broker.limits(connection) {
             let ring = self.net.ring(connection);
@@ -313,22 +337,35 @@ impl Server {
             match mqtt::decode(bytes, limits) {
                 Ok(Some((packet, length))) => {
                     let is_connect = matches!(packet, Packet::Connect(_));
-                    packets += cost(&packet, length);
+                    let cost = cost(&packet, length);
+                    packets += cost;
                     self.broker.handle(connection, packet, now);
                     if is_connect && self.broker.is_waiting(connection) {
                         self.net.pause(connection);
                         return Some(Parsed {
                             packets,
                             needed: length,
+                            is_cut: false,
                         });
                     }
                     ring.consume(length);
                     self.flush_urgent(now);
+                    let deliveries = self.broker.statistics().publish_sent;
+                    if pace.spend(cost, deliveries, Instant::now) {
+                        // What is left is looked at next turn, whether it is whole, a part, or malformed.
+                        let left = self.net.ring(connection).len();
+                        return Some(Parsed {
+                            packets,
+                            needed: left,
+                            is_cut: true,
+                        });
+                    }
                 }
                 Ok(None) => {
                     return Some(Parsed {
                         packets,
                         needed: mqtt::promised_length(bytes),
+                        is_cut: false,
                     });
                 }
                 Err(error) => {

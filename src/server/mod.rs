@@ -8,6 +8,7 @@ mod durability;
 mod event_loop;
 pub mod log;
 pub mod memory;
+mod pace;
 mod pinning;
 mod reload;
 mod workers;

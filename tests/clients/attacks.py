@@ -1,6 +1,6 @@
 """Limits under attack: the real broker, over sockets, is attacked, while an honest pair of clients goes on as if nothing were.
 
-    attacks.py BROKER_BINARY [--full] [--only TEXT] [--seed NUMBER]
+    attacks.py BROKER_BINARY [--full] [--persistence] [--only TEXT] [--seed NUMBER]
 
 Each attack has a broker of its own with Mosquitto's default limits where nothing else is said, and asserts:
 
@@ -66,6 +66,11 @@ user root
 listener {port} 127.0.0.1
 allow_anonymous true
 log_dest file {log}
+"""
+
+PERSISTENCE = """
+persistence true
+persistence_location {directory}/
 """
 
 TLS_CONFIG = """
@@ -635,6 +640,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("broker")
     parser.add_argument("--full", action="store_true", help="the large sizes")
+    parser.add_argument("--persistence", action="store_true", help="everything that must survive is stored")
     parser.add_argument("--only", default="", help="those whose names contain this")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
@@ -655,7 +661,8 @@ def run(row, options):
         if "{tls_port}" in row.get("settings", ""):
             make = Path(__file__).parent / "../../conf/make-certs"
             subprocess.run([make, Path(directory) / "certs"], check=True, stdout=subprocess.DEVNULL)
-        broker = Broker(options.broker, directory, row.get("settings", ""), row.get("descriptors"))
+        settings = row.get("settings", "") + (PERSISTENCE if options.persistence else "")
+        broker = Broker(options.broker, directory, settings, row.get("descriptors"))
         size = row["full" if options.full else "small"]
         attack = Attack(broker, size, random.Random(options.seed), options.full)
         pair = subprocess.Popen(

@@ -856,7 +856,7 @@ fn rows_that_do_not_fit() {
                 ..message_record(16, b"early", true)
             },
             MessageRecord {
-                bytes: Box::from(&b"empty"[..]),
+                bytes: b"empty".to_vec().into(),
                 ..message_record(17, b"empty", true)
             },
         ],

@@ -497,6 +497,44 @@ fn a_disk_that_fails_for_a_while(fail: fn(&Disk)) {
     scene.disk.assert_explained();
 }
 
+/// A disk that takes the log of the database but not the database itself, such as one with places that wore out: the log
+/// grows, which is told once, and nothing is lost; it is told as well when that is over.
+#[test]
+fn a_log_that_grows_without_end_is_told() {
+    let scene = Scene::new();
+    let broker = scene.start();
+    let database = scene.disk.dir().join("mosquitto.midge");
+    let mut client = broker.connect(Version::V5, "one");
+    let payload = vec![b'x'; 200_000];
+    let store = |client: &mut Raw, from: u32, to: u32| {
+        for number in from..to {
+            let message = publish(&format!("kept/{number}"), &payload).qos(1);
+            client.publish(&message.packet_id(1).retain());
+        }
+    };
+    store(&mut client, 0, 5);
+    scene.disk.broken_below(&database);
+    store(&mut client, 5, 120);
+    broker.wait_for_log("gets no further than its log: the disk reports an error.");
+    scene.disk.heal();
+    store(&mut client, 120, 122);
+    broker.wait_for_log("its log does not grow any more.");
+    assert_eq!(broker.count_log("gets no further"), 1, "told once");
+    scene.disk.broken_below(&database);
+    store(&mut client, 122, 125);
+    drop(client);
+    assert!(broker.stop().success());
+    scene.disk.heal();
+    let broker = scene.start();
+    let mut client = broker.connect(Version::V5, "two");
+    client.subscribe("kept/#", 0);
+    let mut found = 0;
+    while found < 125 {
+        found += usize::from(client.receive_any().payload == payload);
+    }
+    assert!(broker.stop().success());
+}
+
 /// So does one that became read-only.
 #[test]
 fn a_read_only_disk_acknowledges_nothing_until_it_can_be_written() {

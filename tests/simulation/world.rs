@@ -125,7 +125,7 @@ fn new_broker(plan: &Plan, rights: Rights) -> Broker {
         Box::new(move || random.u64(..)),
     );
     if let Some(places) = plan.look_up_piece {
-        broker.set_look_up_piece(places);
+        broker.set_pieces(places);
     }
     broker
 }
@@ -575,7 +575,7 @@ impl World {
     }
 
     fn turn(&mut self) {
-        self.broker.resume_replays(self.time());
+        self.broker.go_on(self.time());
         self.look();
         if self.plan.is_durable && self.under_way.is_none() {
             let clocks = self.clocks();

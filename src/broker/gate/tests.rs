@@ -298,7 +298,7 @@ fn mqtt_4_6_0_6_what_comes_does_not_pass_what_is_held() {
                 true => world.lasting("sender", &[]),
                 false => world.connect(v5("sender")),
             };
-            let mut send = |world: &mut World, id: u16, payload: &[u8]| {
+            let send = |world: &mut World, id: u16, payload: &[u8]| {
                 let packet_id = PacketId(NonZeroU16::new(id).expect("not 0"));
                 let publish = Publish {
                     dup: false,
@@ -335,6 +335,85 @@ fn mqtt_4_6_0_6_what_comes_does_not_pass_what_is_held() {
             );
         }
     }
+}
+
+/// [MQTT-4.6.0-1]: what waited for a commit is sent again after what passed it, as it was sent.
+#[test]
+fn mqtt_4_6_0_1_sent_again_in_the_order_of_sending() {
+    let mut world = World::durable("");
+    let reader = world.lasting("reader", &[]);
+    world.subscribe_durably(reader, "t", QoS::ExactlyOnce);
+    let sender = world.lasting("sender", &[]);
+    world.publish_exactly_once(sender, 1, b"waited");
+    let direct = Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: "t",
+        packet_id: Some(PacketId::FIRST),
+        properties: Properties::NONE,
+        payload: b"passed",
+    };
+    let other = world.attach();
+    world.handle(other, Packet::Connect(v5("other")));
+    world.handle(other, Packet::Publish(direct));
+    world.commit();
+    let order = |sent: &[u8]| {
+        let at = |text: &[u8]| sent.windows(text.len()).position(|it| it == text);
+        assert!(
+            at(b"passed").is_some() && at(b"waited").is_some(),
+            "{sent:?}"
+        );
+        at(b"passed") < at(b"waited")
+    };
+    assert!(order(&world.sent(reader)));
+    world.close(reader);
+    let reader = world.attach();
+    let lasting = properties(&[Property::SessionExpiryInterval(100)]);
+    let connect = Connect {
+        clean_start: false,
+        properties: lasting.as_properties(),
+        ..v5("reader")
+    };
+    world.handle(reader, Packet::Connect(connect));
+    world.commit();
+    assert!(order(&world.sent(reader)));
+}
+
+/// What was never sent, since it waited for a commit, comes after what was.
+#[test]
+fn mqtt_4_6_0_1_what_was_never_sent_comes_last() {
+    let mut world = World::durable("");
+    let reader = world.lasting("reader", &[]);
+    world.subscribe_durably(reader, "t", QoS::ExactlyOnce);
+    let sender = world.lasting("sender", &[]);
+    world.publish_exactly_once(sender, 1, b"one");
+    world.publish_exactly_once(sender, 2, b"two");
+    world.commit();
+    assert!(world.sent(reader).ends_with(b"two"));
+    world.publish_exactly_once(sender, 3, b"three");
+    world.publish_exactly_once(sender, 4, b"four");
+    world.close(reader);
+    let reader = world.attach();
+    let lasting = properties(&[Property::SessionExpiryInterval(100)]);
+    let connect = Connect {
+        clean_start: false,
+        properties: lasting.as_properties(),
+        ..v5("reader")
+    };
+    world.handle(reader, Packet::Connect(connect));
+    world.commit();
+    let sent = world.sent(reader);
+    let at = |text: &[u8]| sent.windows(text.len()).position(|it| it == text);
+    let found = [b"one".as_slice(), b"two", b"three", b"four"].map(at);
+    assert!(found[0].is_some() && found.is_sorted(), "{found:?}");
+    let is_dup = |text: &[u8], length: usize| {
+        let end = at(text).expect("it is there");
+        sent[end - length] & 0b1000 != 0 // [MQTT-3.3.1-1]
+    };
+    // Two bytes of fixed header, topic, identifier and no properties come before the payload.
+    let dups = [b"one".as_slice(), b"two", b"three", b"four"].map(|text| is_dup(text, 8));
+    assert_eq!(dups, [true, true, false, false]);
 }
 
 /// A copy of what a stored session released waits for that commit also where it waited for room before.

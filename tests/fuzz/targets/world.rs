@@ -240,7 +240,7 @@ impl World {
 
     /// The end of a turn: what comes from elsewhere, then output.
     pub fn turn(&mut self) {
-        self.broker.resume_replays(self.now);
+        self.broker.go_on(self.now);
         while let Some(check) = self.broker.take_password_check() {
             let is_right = self.broker.is_known(&check) || self.passwords_are_right;
             self.broker.password_compared(&check, is_right, self.now);

@@ -85,6 +85,7 @@ struct control {
     uint64_t short_writes;
     uint64_t room;       /* bytes by which files may still grow; all ones: as they like */
     uint64_t name_error; /* for whatever opens for writing, creates, renames or unlinks */
+    uint64_t write_inode; /* the file whose changes fail; 0: every one */
 };
 
 static char dir[PATH_MAX];
@@ -169,10 +170,12 @@ static void look(void) {
     room = control->room;
 }
 
-/* The errno with which this change is to fail, or 0. Under the lock. */
-static uint64_t write_fault(void) {
+/* The errno with which this change of a file, or of a directory where there is none, is to fail, or 0. Under the lock. */
+static uint64_t write_fault(const struct stat *file) {
     look();
     if (!control->write_error || !write_errors)
+        return 0;
+    if (control->write_inode && (!file || file->st_ino != control->write_inode))
         return 0;
     if (write_errors != UINT64_MAX)
         write_errors--;
@@ -241,7 +244,7 @@ static int open_at(int at, const char *name, int flags, mode_t mode) {
     bool existed = !fstatat(AT_FDCWD, path, &before, 0);
     errno = error;
     int fd;
-    uint64_t fault = existed || !(flags & O_CREAT) ? 0 : write_fault();
+    uint64_t fault = existed || !(flags & O_CREAT) ? 0 : write_fault(NULL);
     if (fault) {
         fd = refuse(fault, "create");
     } else {
@@ -379,13 +382,13 @@ static ssize_t write_file(int fd, const struct iovec *data, int pieces, off_t of
         total += data[i].iov_len;
     pthread_mutex_lock(&lock);
     ssize_t result = -1;
-    uint64_t fault = write_fault();
+    if (fstat(fd, &stat))
+        goto done;
+    uint64_t fault = write_fault(&stat);
     if (fault) {
         refuse(fault, "write");
         goto done;
     }
-    if (fstat(fd, &stat))
-        goto done;
     off_t where = offset;
     if (where < 0) {
         int flags = fcntl(fd, F_GETFL);
@@ -521,7 +524,7 @@ int ftruncate64(int fd, off64_t length) {
         return (int)syscall(SYS_ftruncate, fd, length);
     pthread_mutex_lock(&lock);
     int result = -1;
-    uint64_t fault = write_fault();
+    uint64_t fault = write_fault(&stat);
     if (fault) {
         refuse(fault, "ftruncate");
     } else {
@@ -542,7 +545,7 @@ int fallocate64(int fd, int mode, off64_t offset, off64_t length) {
         return (int)syscall(SYS_fallocate, fd, mode, offset, length);
     pthread_mutex_lock(&lock);
     int result = -1;
-    uint64_t fault = write_fault();
+    uint64_t fault = write_fault(&before);
     if (fault || (room != UINT64_MAX && offset + length > before.st_size)) {
         refuse(fault ? fault : ENOSPC, "fallocate");
     } else {

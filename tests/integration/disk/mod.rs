@@ -16,7 +16,7 @@ mod tests;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{LazyLock, Mutex};
@@ -49,6 +49,7 @@ struct Control {
     short_writes: bool,
     room: u64,
     name_error: u64,
+    write_inode: u64,
 }
 
 /// An error for the next so many calls.
@@ -71,6 +72,7 @@ const HEALTHY: Control = Control {
     short_writes: false,
     room: u64::MAX,
     name_error: 0,
+    write_inode: 0,
 };
 
 impl Disk {
@@ -141,6 +143,13 @@ impl Disk {
     pub fn failing_writes(&self, error: Errno, times: u64) {
         let error = number(error);
         self.tell(|control| control.write = Fault { error, times });
+    }
+
+    /// From now on writes to this file fail with EIO, and to no other.
+    pub fn broken_below(&self, file: &Path) {
+        let inode = fs::metadata(file).expect("it is there").ino();
+        self.tell(|control| control.write_inode = inode);
+        self.failing_writes(Errno::IO, ALWAYS);
     }
 
     /// The next so many syncs fail.
@@ -257,6 +266,7 @@ impl Disk {
             u64::from(control.short_writes),
             control.room,
             control.name_error,
+            control.write_inode,
         ];
         let bytes: Vec<u8> = numbers.into_iter().flat_map(u64::to_le_bytes).collect();
         // The epoch last, whose change makes the layer look at the rest.
