@@ -53,9 +53,6 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import DISCONNECT, PINGREQ, Process, connect, free_port, packet, packets_in, publish, subscribe, text
-from common import unsubscribe, varint
-
 HONEST_P99_MS = 500
 HONEST_PERIOD = 0.02
 # What is open in this process and in the broker beside the attackers' sockets.
@@ -79,6 +76,77 @@ allow_anonymous true
 certfile {directory}/certs/server.crt
 keyfile {directory}/certs/server.key
 """
+
+
+# Packets.
+
+def varint(number):
+    encoded = bytearray()
+    while True:
+        number, digit = divmod(number, 128)
+        encoded.append(digit | (128 if number else 0))
+        if not number:
+            return bytes(encoded)
+
+
+def text(value):
+    value = value if isinstance(value, bytes) else value.encode()
+    return struct.pack(">H", len(value)) + value
+
+
+def packet(first, body):
+    return bytes([first]) + varint(len(body)) + body
+
+
+def connect(client_id, version=4, clean=True, properties=b"", keep_alive=0):
+    body = text("MQTT") + bytes([version, 2 if clean else 0]) + struct.pack(">H", keep_alive)
+    if version == 5:
+        body += varint(len(properties)) + properties
+    return packet(0x10, body + text(client_id))
+
+
+def publish(topic, payload=b"", qos=0, packet_id=1, retain=False, properties=None):
+    body = text(topic) + (struct.pack(">H", packet_id) if qos else b"")
+    if properties is not None:
+        body += varint(len(properties)) + properties
+    return packet(0x30 | qos << 1 | retain, body + payload)
+
+
+def subscribe(filters, qos=0, packet_id=1, properties=None):
+    body = struct.pack(">H", packet_id)
+    if properties is not None:
+        body += varint(len(properties)) + properties
+    return packet(0x82, body + b"".join(text(one) + bytes([qos]) for one in filters))
+
+
+def unsubscribe(filters, packet_id=1):
+    return packet(0xA2, struct.pack(">H", packet_id) + b"".join(map(text, filters)))
+
+
+def packets_in(buffer):
+    """Takes whole packets off the front of a bytearray: their first bytes and bodies."""
+    found, at = [], 0
+    while len(buffer) - at >= 2:
+        length = shift = 0
+        start = at + 1
+        while start < len(buffer):
+            digit = buffer[start]
+            length |= (digit & 127) << shift
+            shift, start = shift + 7, start + 1
+            if digit < 128:
+                break
+        else:
+            break
+        if len(buffer) < start + length:
+            break
+        found.append((buffer[at], bytes(buffer[start:start + length])))
+        at = start + length
+    del buffer[:at]
+    return found
+
+
+PINGREQ = b"\xc0\0"
+DISCONNECT = b"\xe0\0"
 
 
 # The honest pair, in a process of its own so that the attackers' work does not count as the broker's.
@@ -150,7 +218,13 @@ def honest(port, sends):
 
 # The broker.
 
-class Broker(Process):
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Broker:
     def __init__(self, binary, directory, settings="", descriptors=None):
         self.directory, self.log = directory, Path(directory) / "log"
         self.port, self.tls_port = free_port(), free_port()
@@ -163,9 +237,32 @@ class Broker(Process):
             _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
             resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors or hard, descriptors or hard))
 
-        super().__init__([binary, "-c", config], preexec_fn=limit, stderr=subprocess.DEVNULL)
-        if not self.listens(self.port):
-            raise RuntimeError(f"the broker does not listen: {self.log.read_text()}")
+        self.process = subprocess.Popen([binary, "-c", config], preexec_fn=limit, stderr=subprocess.DEVNULL)
+        self.pid = self.process.pid
+        end = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    raise RuntimeError(f"the broker does not listen: {self.log.read_text()}") from None
+                time.sleep(0.02)
+
+    def memory(self, field):
+        """VmRSS now or VmHWM, the most since the last `forget_peak`, in MiB."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith(field + ":"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def forget_peak(self):
+        Path(f"/proc/{self.pid}/clear_refs").write_text("5")
+
+    def cpu(self):
+        """Seconds of processor time so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def cpu_part(self, seconds):
         """Which part of a processor the broker takes."""
@@ -180,6 +277,15 @@ class Broker(Process):
             # The honest pair takes a little all the time.
             if self.cpu_part(0.25) <= 0.08:
                 return
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+            return "none: it did not end"
 
 
 # The attackers.
