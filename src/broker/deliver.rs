@@ -758,8 +758,8 @@ pub fn begin_resending(session: &mut Session, link: &mut Link, output: &mut Outp
     session.inflight.set_unsent(unsent);
 }
 
-/// Sends again what was not acknowledged on an earlier connection, expired or not [MQTT-4.3.3-7]. What is too large for the
-/// client now is finished.
+/// Sends again what was not acknowledged on an earlier connection, expired or not [MQTT-4.3.3-7], and for the first time what
+/// waited for a commit then, unless it expired [MQTT-3.3.2-5]. What is too large for the client now is finished.
 fn resend(
     session: &mut Session,
     link: &mut Link,
@@ -767,8 +767,11 @@ fn resend(
     output: &mut Output,
     now: Time,
 ) {
-    let exchange = session.inflight.get_mut(packet_id);
-    let Some(delivery) = exchange.and_then(|exchange| exchange.delivery.clone()) else {
+    let Some(exchange) = session.inflight.get_mut(packet_id) else {
+        return;
+    };
+    let was_held = exchange.is_held();
+    let Some(delivery) = exchange.delivery.clone() else {
         return;
     };
     let copy = Copy {
@@ -777,7 +780,8 @@ fn resend(
         packet_id: Some(packet_id),
         identifiers: &delivery.identifiers,
     };
-    if !session.may_read(delivery.message.topic()) {
+    let is_late = was_held && delivery.message.is_expired(now);
+    if is_late || !session.may_read(delivery.message.topic()) {
         session.inflight.finish(packet_id);
         output.statistics.publish_dropped += 1;
         return;

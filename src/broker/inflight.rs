@@ -51,6 +51,11 @@ impl Exchange {
         self.qos
     }
 
+    /// Whether its PUBLISH waits for a commit, or did when the connection ended, and was never sent.
+    pub fn is_held(&self) -> bool {
+        self.is_held
+    }
+
     /// Whether it takes a place in the window of this connection [MQTT-3.3.4-9].
     pub fn takes_place(&self) -> bool {
         self.takes_place

@@ -479,3 +479,51 @@ fn mqtt_3_3_2_5_what_expires_before_its_commit_is_not_sent() {
         assert_eq!(world.sent(reader), [], "{qos:?}");
     }
 }
+
+/// [MQTT-3.3.2-5]: what waited for a commit when its connection ended, and was never sent, is not sent on the next one after
+/// it expired. What was sent is [MQTT-4.4.0-1].
+#[test]
+fn mqtt_3_3_2_5_what_expires_before_it_was_ever_sent_is_not_sent_on_the_next_connection() {
+    for (qos, is_committed) in [
+        (QoS::AtLeastOnce, false),
+        (QoS::ExactlyOnce, false),
+        (QoS::AtLeastOnce, true),
+        (QoS::ExactlyOnce, true),
+    ] {
+        let mut world = World::durable("");
+        let reader = world.lasting("reader", &[]);
+        world.subscribe_durably(reader, "t", qos);
+        let sender = world.lasting("sender", &[]);
+        let expiring = properties(&[Property::MessageExpiryInterval(60)]);
+        let publish = Publish {
+            dup: false,
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic: "t",
+            packet_id: Some(PacketId::FIRST),
+            properties: expiring.as_properties(),
+            payload: b"late",
+        };
+        world.handle(sender, Packet::Publish(publish));
+        let release = Ack::new(PacketId::FIRST, ReasonCode::Success);
+        world.handle(sender, Packet::Pubrel(release));
+        if is_committed {
+            world.commit();
+            assert!(world.sent(reader).ends_with(b"late"));
+        }
+        world.close(reader);
+        world.commit();
+        world.pass(Duration::from_secs(61));
+        let reader = world.attach();
+        let lasting = properties(&[Property::SessionExpiryInterval(100)]);
+        let connect = Connect {
+            clean_start: false,
+            properties: lasting.as_properties(),
+            ..v5("reader")
+        };
+        world.handle(reader, Packet::Connect(connect));
+        world.commit();
+        let comes = world.sent(reader).ends_with(b"late");
+        assert_eq!(comes, is_committed, "{qos:?}");
+    }
+}
