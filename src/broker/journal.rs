@@ -43,6 +43,9 @@ pub struct Batch {
     pub received: Vec<ReceivedRecord>,
     /// Subscriptions that were made or replaced.
     pub subscriptions: Vec<SubscriptionRecord>,
+    /// By how many milliseconds the system's clock is ahead of the one that all times are of, if that is another number than
+    /// before; see [`Clocks`](super::Clocks).
+    pub clock_ahead: Option<i64>,
     /// What is to be removed; it goes before everything else.
     pub removed: Removed,
 }
@@ -334,6 +337,7 @@ pub struct Pending {
     retained: Map<*const Message, (Rc<Message>, Option<Rc<Principal>>)>,
     /// Stored messages that something replaced as the retained message of their topic.
     unretained: Vec<u64>,
+    clock_ahead: Option<i64>,
     removed: Removed,
 }
 
@@ -372,6 +376,7 @@ pub struct Journal {
     committed: u64,
     /// The last of them that removes a session.
     last_end: u64,
+    clock_ahead: i64,
 }
 
 impl Journal {
@@ -380,6 +385,24 @@ impl Journal {
         let state = State::default();
         state.last_id.set(last_id);
         self.state = Some(Rc::new(state));
+    }
+
+    /// By how many milliseconds the system's clock is ahead of the one that all times are of.
+    pub fn clock_ahead(&self) -> i64 {
+        self.clock_ahead
+    }
+
+    /// What the store has it to be.
+    pub fn restore_clock(&mut self, ahead: i64) {
+        self.clock_ahead = ahead;
+    }
+
+    /// The system's clock was set.
+    pub fn clock_was_set(&mut self, ahead: i64) {
+        self.clock_ahead = ahead;
+        if let Some(state) = &self.state {
+            state.change(|pending| pending.clock_ahead = Some(ahead));
+        }
     }
 
     /// Whether it gathers anything.
@@ -639,6 +662,7 @@ impl Journal {
         let mut writer = Writer {
             batch: Batch {
                 removed: pending.removed,
+                clock_ahead: pending.clock_ahead,
                 ..Batch::default()
             },
             state: &state,

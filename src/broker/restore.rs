@@ -96,6 +96,16 @@ impl Broker {
         }
     }
 
+    /// By how many milliseconds the system's clock is ahead of the one that [`Clocks`] has.
+    pub fn clock_ahead(&self) -> i64 {
+        self.output.journal.clock_ahead()
+    }
+
+    /// The system's clock was set, and is ahead by so much now. What is stored keeps its times, and the store keeps this.
+    pub fn clock_was_set(&mut self, ahead: i64) {
+        self.output.journal.clock_was_set(ahead);
+    }
+
     /// Whether something changed that no batch has.
     pub fn has_changes(&self) -> bool {
         self.output.journal.has_changes()
@@ -185,6 +195,13 @@ fn packet_id_of(number: u16) -> Option<PacketId> {
 }
 
 impl Restoring<'_> {
+    /// The system's clock, which the restore was begun with, was ahead by so much when the times were stored. To be told
+    /// before everything else.
+    pub fn clock(&mut self, ahead: i64) {
+        self.broker.output.journal.restore_clock(ahead);
+        self.clocks.unix_millis = self.clocks.unix_millis.saturating_add_signed(-ahead);
+    }
+
     /// Puts a message back, and retains it if it was.
     pub fn message(&mut self, mut record: MessageRecord) {
         // Rows are numbered from 1 on; 0 says that a message has none.

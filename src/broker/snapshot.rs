@@ -34,7 +34,10 @@ impl Broker {
         let broker = self;
         let mut gatherer = Gatherer {
             now: Now { broker, clocks },
-            batch: Batch::default(),
+            batch: Batch {
+                clock_ahead: Some(self.clock_ahead()).filter(|&ahead| ahead != 0),
+                ..Batch::default()
+            },
             written: HashSet::default(),
         };
         for retained in self.retained.iter() {

@@ -219,11 +219,13 @@ impl<'a> View<'a> {
                 .push(delivery);
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_millis() as u64;
+        let ahead = records.clock_ahead.unwrap_or(0);
         View {
             records,
             messages: records.messages.iter().map(|it| (it.id, it)).collect(),
             deliveries,
-            now: now.unwrap_or_default().as_millis() as u64,
+            now: now.saturating_add_signed(-ahead),
         }
     }
 

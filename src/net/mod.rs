@@ -6,6 +6,7 @@
 //! | `layers` | what stands between a socket and MQTT: the PROXY protocol, TLS |
 //! | `proxy` | the header of the PROXY protocol |
 //! | `signals` | signals as events of a socket |
+//! | `clock` | that the system's clock was set, as an event |
 //! | `certificates` | the operator's TLS files, and which clients' certificates are let in |
 //! | `listener` | bind, limits, socket options |
 //!
@@ -22,6 +23,7 @@
 //! 5. If there is work that no event will tell of, `poll` does not wait.
 
 pub mod certificates;
+mod clock;
 mod connection;
 mod layers;
 pub mod listener;
@@ -42,6 +44,7 @@ pub use self::certificates::{TlsContext, TlsError};
 pub use self::layers::Established;
 pub use self::listener::{ListenerSpec, NetError, SocketDomain};
 
+use self::clock::WallClock;
 use self::connection::{Connection, Connections, Flushed};
 use self::layers::Layers;
 use self::listener::{Group, Listener};
@@ -72,6 +75,7 @@ const SCRATCH_BYTES: usize = 64 * 1024;
 const LISTENERS: usize = 1 << 30;
 const SIGNALS: usize = LISTENERS - 1;
 const WAKER: usize = SIGNALS - 1;
+const CLOCK: usize = WAKER - 1;
 
 /// The sockets.
 #[derive(Debug)]
@@ -101,6 +105,7 @@ pub struct Net {
     /// Whether that was logged, since the last time a backlog was empty.
     exhaustion_logged: bool,
     signals: Option<Signals>,
+    clock: Option<WallClock>,
     bytes_received: u64,
     bytes_sent: u64,
     connections_accepted: u64,
@@ -235,6 +240,7 @@ impl Net {
             accept_paused: None,
             exhaustion_logged: false,
             signals: None,
+            clock: None,
             bytes_received: 0,
             bytes_sent: 0,
             connections_accepted: 0,
@@ -279,6 +285,19 @@ impl Net {
         Ok(())
     }
 
+    /// Lets it arrive as an event that the system's clock was set.
+    /// # Errors
+    /// If the system is out of files.
+    pub fn watch_clock(&mut self) -> io::Result<()> {
+        self.clock = Some(WallClock::watch(self.poll.registry(), Token(CLOCK))?);
+        Ok(())
+    }
+
+    /// Whether the system's clock was set since the last call.
+    pub fn clock_was_set(&mut self) -> bool {
+        self.clock.as_mut().is_some_and(WallClock::take)
+    }
+
     /// The signals that came since the last call.
     pub fn take_signals(&mut self) -> Vec<i32> {
         self.signals.as_mut().map(Signals::take).unwrap_or_default()
@@ -296,7 +315,7 @@ impl Net {
         }
         for event in &self.events {
             match event.token().0 {
-                index @ 0..WAKER => {
+                index @ 0..CLOCK => {
                     let Some((key, connection)) = self.connections.at(index) else {
                         continue;
                     };
@@ -316,6 +335,7 @@ impl Net {
                 }
                 // Who wakes the poller has left word elsewhere.
                 WAKER => {}
+                CLOCK => self.clock.iter_mut().for_each(WallClock::receive),
                 SIGNALS => self.signals.iter_mut().for_each(Signals::receive),
                 token => {
                     let index = token - LISTENERS;

@@ -52,6 +52,13 @@ pub fn restore(
     clocks: Clocks,
 ) -> Result<Counts, RestoreError> {
     let mut restoring = broker.begin_restoring(last_id(connection)?, clocks);
+    match schema::clock_ahead(connection)? {
+        Some(ahead) => restoring.clock(ahead),
+        None => {
+            let what = "the row of table clock is not what was written".to_owned();
+            return Err(RestoreError::Damaged(what));
+        }
+    }
     let mut progress = Progress::begin(connection)?;
     each_row(connection, |record: MessageRecord| {
         progress.step();
@@ -276,7 +283,13 @@ pub struct Tally {
 
 /// Everything in the database that can be read and is what was written.
 pub fn read_what_can_be(connection: &Connection, tally: &mut Tally) -> Batch {
+    let clock_ahead = schema::clock_ahead(connection).ok().flatten();
+    if clock_ahead.is_none() {
+        let line = "what is known of the system's clock: expiry may come early or late";
+        tally.losses.push(line.to_owned());
+    }
     Batch {
+        clock_ahead: clock_ahead.filter(|&ahead| ahead != 0),
         messages: readable(connection, "id", tally),
         sessions: readable(connection, "id", tally),
         subscriptions: readable(connection, "session, filter", tally),

@@ -14,7 +14,7 @@ use crate::broker::journal::{
 use crate::mqtt::QoS;
 use crate::mqtt::primitive::VARIABLE_BYTE_INTEGER_MAX;
 use crc32fast::Hasher;
-use rusqlite::{Row, Statement, Transaction, params};
+use rusqlite::{Connection, Row, Statement, Transaction, params};
 use std::sync::LazyLock;
 
 /// The version of the tables.
@@ -47,6 +47,7 @@ const TABLES: &str = "
     CREATE TABLE received (
         id INTEGER PRIMARY KEY, session INTEGER NOT NULL, packet_id INTEGER NOT NULL, message INTEGER NOT NULL,
         checksum INTEGER NOT NULL);
+    CREATE TABLE clock (id INTEGER PRIMARY KEY, ahead INTEGER NOT NULL, checksum INTEGER NOT NULL);
 ";
 
 /// The tables, in the order in which they are put back.
@@ -179,6 +180,26 @@ fn sum_of_subscription(it: &SubscriptionRecord) -> i64 {
         .sum()
 }
 
+fn sum_of_clock(ahead: i64) -> i64 {
+    Checksum::of(b'c').number(ahead as u64).sum()
+}
+
+/// [`Batch::clock_ahead`] of the last batch that had one; `None` where its row is not what was written.
+/// # Errors
+/// SQLite's.
+pub fn clock_ahead(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let row = connection.query_row(
+        "SELECT ahead, checksum FROM clock WHERE id = 0",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?)),
+    );
+    match row {
+        Ok((ahead, sum)) => Ok(Some(ahead).filter(|&ahead| sum_of_clock(ahead) == sum)),
+        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Some(0)),
+        Err(error) => Err(error),
+    }
+}
+
 /// SQLite's integers have a sign; ours are never so large.
 fn integer(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
@@ -219,6 +240,10 @@ pub fn write(transaction: &Transaction<'_>, batch: &Batch) -> rusqlite::Result<(
         &removed.received,
     )?;
     let prepare = |sql: &str| transaction.prepare_cached(sql);
+    if let Some(ahead) = batch.clock_ahead {
+        let mut replace = prepare("REPLACE INTO clock VALUES (0, ?, ?)")?;
+        replace.execute(params![ahead, sum_of_clock(ahead)])?;
+    }
     let mut unsubscribe = prepare("DELETE FROM subscription WHERE session = ? AND filter = ?")?;
     for (session, filter) in &removed.subscriptions {
         unsubscribe.execute(params![integer(*session), filter])?;

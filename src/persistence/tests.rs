@@ -403,6 +403,34 @@ fn identifiers_have_an_end() {
     assert_eq!(last_id(&salvaged.opened.connection).expect("sound"), 1);
 }
 
+/// By how much the system's clock is ahead of what is stored, is stored; where that is lost, it is told.
+#[test]
+fn the_clock_is_kept() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("t.midge");
+    let mut connection = new_database(&path);
+    for ahead in [-5, 1_700_000_000_000] {
+        let it = Batch {
+            clock_ahead: Some(ahead),
+            ..Batch::default()
+        };
+        write(&mut connection, &it).expect("written");
+        assert_eq!(schema::clock_ahead(&connection), Ok(Some(ahead)));
+    }
+    connection
+        .execute_batch("UPDATE clock SET ahead = ahead + 1")
+        .expect("spoilt");
+    assert_eq!(schema::clock_ahead(&connection), Ok(None));
+    drop(connection);
+    let opened = open(&path, Sync::Full).expect("it opens");
+    let mut tally = Tally::default();
+    assert_eq!(
+        read_what_can_be(&opened.connection, &mut tally),
+        Batch::default()
+    );
+    assert!(tally.losses[0].contains("clock"), "{:?}", tally.losses);
+}
+
 /// Rows that come again, as where pages refer to each other in circles, keep nothing from being saved.
 #[test]
 fn rows_that_come_again() {

@@ -70,7 +70,7 @@ impl fmt::Display for DurabilityError {
 pub fn begin(
     config: Config,
     auth: Auth,
-    clock: &Clock,
+    clock: &mut Clock,
     waker: Waker,
 ) -> Result<(Broker, Option<Store>), DurabilityError> {
     let new_broker = || {
@@ -116,6 +116,9 @@ pub fn begin(
             )?
         }
     };
+    clock.unix_start = Duration::from_millis(
+        (clock.unix_start.as_millis() as u64).saturating_add_signed(-broker.clock_ahead()),
+    );
     if !opened.is_new {
         ::log::info!(
             target: INFORMATION,
@@ -176,7 +179,7 @@ fn salvaged(config: &Config, path: &Path, what: &str) -> Result<Opened, Durabili
     Ok(salvaged.opened)
 }
 
-fn unix_time() -> Duration {
+pub(super) fn unix_time() -> Duration {
     let now = SystemTime::now();
     now.duration_since(UNIX_EPOCH).unwrap_or_default()
 }
@@ -184,11 +187,28 @@ fn unix_time() -> Duration {
 fn clocks(clock: &Clock) -> Clocks {
     Clocks {
         now: clock.now(),
-        unix_millis: unix_time().as_millis() as u64,
+        unix_millis: clock.unix_millis(),
     }
 }
 
+/// By less than this the system's clock is not set, but corrected; in milliseconds.
+const CLOCK_SET_MIN: u64 = 1000;
+
 impl Server {
+    /// Notes that the system's clock was set, if it was: what is stored ends when it would have ended.
+    pub(super) fn look_at_clock(&mut self) {
+        let ahead = unix_time().as_millis() as i64 - self.clock.unix_millis() as i64;
+        let step = ahead - self.broker.clock_ahead();
+        if self.store.is_some() && step.unsigned_abs() >= CLOCK_SET_MIN {
+            ::log::info!(
+                target: NOTICE,
+                "The system's clock was set by {:.1} s; sessions and messages end when they would have.",
+                step as f64 / 1000.0
+            );
+            self.broker.clock_was_set(ahead);
+        }
+    }
+
     /// Lets go of what waited for what is on disk now.
     pub(super) fn complete_commit(&mut self, now: Time) {
         if let Some(store) = &mut self.store

@@ -86,6 +86,9 @@ impl Server {
         if self.answer_signals() {
             return Ok(false);
         }
+        if self.net.clock_was_set() {
+            self.look_at_clock();
+        }
         self.complete(now);
         self.complete_commit(now);
         self.broker.set_memory(memory::allocated());

@@ -19,7 +19,7 @@ use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::broker::sys::VERSION;
 use crate::broker::timers::Time;
@@ -56,14 +56,19 @@ pub struct Server {
     trimmer: memory::Trimmer,
 }
 
-/// Time since the start, from the monotonic clock.
+/// Time since the start, from the monotonic clock, and a Unix time that goes on with it, whatever becomes of the system's.
 struct Clock {
     start: Instant,
+    unix_start: Duration,
 }
 
 impl Clock {
     fn now(&self) -> Time {
         Time::ZERO + self.start.elapsed()
+    }
+
+    fn unix_millis(&self) -> u64 {
+        (self.unix_start + self.start.elapsed()).as_millis() as u64
     }
 }
 
@@ -270,10 +275,12 @@ impl Server {
         let mut net = Net::new().map_err(StartError::System)?;
         net.watch_signals(&event_loop::signals())
             .map_err(StartError::System)?;
-        let clock = Clock {
+        net.watch_clock().map_err(StartError::System)?;
+        let mut clock = Clock {
             start: Instant::now(),
+            unix_start: durability::unix_time(),
         };
-        let (broker, store) = durability::begin(config, files.auth, &clock, net.waker())
+        let (broker, store) = durability::begin(config, files.auth, &mut clock, net.waker())
             .map_err(StartError::Durability)?;
         let config = broker.config();
         for (index, (listener, tls)) in config.listeners.iter().zip(files.tls).enumerate() {

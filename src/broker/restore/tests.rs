@@ -150,6 +150,53 @@ fn a_clock_that_another_limit_shortened_is_stored() {
     }
 }
 
+/// Where the system's clock is set while a broker runs, what is stored ends when it would have ended: by its own next start, and
+/// by that of the broker after it.
+#[test]
+fn a_clock_that_is_set_ends_nothing() {
+    const DECADES: u64 = 1_700_000_000_000;
+    let lines = "listener 1883\nsys_interval 0\nallow_anonymous true\n";
+    let (mut world, _dir) = broker(lines, "");
+    let mut restoring = world.broker.begin_restoring(3, at(world.now, 0));
+    let mut lasting = message(2, "t", Some(Source::default()));
+    lasting.expires = Some(500_000);
+    restoring.message(lasting);
+    restoring.session(SessionRecord {
+        ends: Some(900_000),
+        ..session(1)
+    });
+    restoring.finish();
+    // It learns what year it is.
+    world.broker.clock_was_set(DECADES as i64);
+    let batch = world.broker.take_batch(at(world.now, 1000));
+    let batch = batch.expect("it is stored");
+    assert_eq!(batch.clock_ahead, Some(DECADES as i64));
+    let snapshot = world.broker.take_snapshot(at(world.now, 1000));
+    assert_eq!(snapshot.clock_ahead, Some(DECADES as i64));
+    let (mut world, _dir) = broker(lines, "");
+    let mut restoring = world
+        .broker
+        .begin_restoring(3, at(world.now, DECADES + 100_000));
+    restoring.clock(DECADES as i64);
+    let mut of_session = snapshot.sessions;
+    snapshot
+        .messages
+        .into_iter()
+        .for_each(|it| restoring.message(it));
+    restoring.session(of_session.pop().expect("one"));
+    restoring.finish();
+    assert_eq!(world.broker.clock_ahead(), DECADES as i64);
+    let seconds = |seconds| Some(world.now + Duration::from_secs(seconds));
+    assert_eq!(world.broker.next_deadline(), seconds(400));
+    world.now = seconds(401).expect("later");
+    world.broker.tick(world.now);
+    assert_eq!(world.broker.retained.len(), 0, "it expired");
+    assert_eq!(
+        world.broker.next_deadline(),
+        Some(Time::ZERO + Duration::from_secs(800))
+    );
+}
+
 /// A machine without a clock of its own begins in 1970: what was due by then is not due decades later.
 #[test]
 fn a_will_waits_no_longer_than_its_delay() {
