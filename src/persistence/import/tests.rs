@@ -279,6 +279,7 @@ fn everything_that_a_database_holds() {
     };
     let (one, two) = (QoS::AtLeastOnce, QoS::ExactlyOnce);
     let expected = Batch {
+        clock_ahead: None,
         sessions: vec![ann, bob],
         messages: vec![
             MessageRecord {
