@@ -142,6 +142,9 @@ impl Broker {
                 let mut publication = Publication::of(&message);
                 publication.is_released = is_stored;
                 self.route(Some(key), &mut publication, now);
+                if is_stored {
+                    self.note_released(key);
+                }
             }
         }
         self.acknowledge(key, PacketType::Pubcomp, packet_id, reason_code); // [MQTT-4.3.3-11]

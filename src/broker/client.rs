@@ -105,6 +105,8 @@ pub struct Link {
     pub held: Waiting,
     /// The last batch that something waits for which had waited in the queue before: nothing that comes may pass it.
     pub queue_waits_for: u64,
+    /// The last batch that something waits for which this client released: what it publishes does not pass that.
+    pub released_in: u64,
     /// Whether the whole outbox waits for a commit, since CONNACK does.
     pub is_held: bool,
     /// Whether the log was told of an acknowledgement for nothing.
@@ -152,6 +154,7 @@ impl Link {
             backlog: 0,
             held: Waiting::default(),
             queue_waits_for: 0,
+            released_in: 0,
             is_held: false,
             warned_of_unknown: false,
             warned_of_quota: false,

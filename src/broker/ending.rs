@@ -341,7 +341,8 @@ impl Broker {
             let is_delayed = |will: &Will| !will.delay.is_zero();
             let survives = session.row.is_some() && session.expiry != SessionExpiry::WithConnection;
             if !survives || !session.will.as_deref().is_some_and(is_delayed) {
-                self.publish_will(key, now);
+                // Nobody is there after the commit that could hear it.
+                self.say_will(key, false, now);
             }
         }
         for key in clients {

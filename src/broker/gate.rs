@@ -235,24 +235,34 @@ impl Link {
         is_released: bool,
         output: &Output,
     ) -> Option<u64> {
-        let batch = output.journal.pending()?;
+        let is_stored = qos == QoS::ExactlyOnce && session.row.is_some();
+        let batch = match is_stored {
+            // Its identifier is not in the journal yet, or came there just now.
+            true => output.journal.next_batch(),
+            false => output.journal.pending()?,
+        };
         let is_behind = !output.journal.is_committed(self.queue_waits_for);
         if is_behind {
             self.queue_waits_for = batch;
         }
-        let is_stored = qos == QoS::ExactlyOnce && session.row.is_some();
         (is_released || is_behind || is_stored).then_some(batch)
     }
 
     /// The batch that the PUBLISH of the message which has waited longest in the queue waits for.
     pub fn batch_of_queued(&mut self, session: &Session, qos: QoS, output: &Output) -> Option<u64> {
-        let batch = output.journal.pending()?;
-        let is_behind =
-            self.held.has_messages() || !output.journal.is_committed(session.queue.released_in());
+        let is_stored = qos == QoS::ExactlyOnce && session.row.is_some();
+        let has_messages = self.held.has_messages();
+        let batch = match (is_stored, output.journal.pending()) {
+            (true, _) => output.journal.next_batch(),
+            (false, Some(batch)) => batch,
+            // What waited for the last commit is on its way out.
+            (false, None) if has_messages => output.journal.last_committed(),
+            (false, None) => return None,
+        };
+        let is_behind = has_messages || !output.journal.is_committed(session.queue.released_in());
         if is_behind {
             self.queue_waits_for = batch;
         }
-        let is_stored = qos == QoS::ExactlyOnce && session.row.is_some();
         (is_behind || is_stored).then_some(batch)
     }
 
@@ -260,6 +270,8 @@ impl Link {
     pub fn hold_connack(&mut self, session: &Session, output: &mut Output) {
         if let Some(batch) = self.batch_of_answer(session, output) {
             self.is_held = true;
+            // What an earlier connection released may wait for it, too.
+            self.released_in = batch;
             // To those who send to it, it is a client that does not read yet.
             self.outbox.blocked = true;
             self.hold(batch, Held::Outbox, output);

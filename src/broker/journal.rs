@@ -465,6 +465,11 @@ impl Journal {
         batch <= self.committed
     }
 
+    /// The number of the last batch that is.
+    pub fn last_committed(&self) -> u64 {
+        self.committed
+    }
+
     /// Another batch is committed: its number.
     pub fn committed(&mut self) -> u64 {
         assert!(

@@ -156,16 +156,43 @@ impl Broker {
             // [MQTT-3.3.4-1]
             Some(packet_id) if publish.qos == QoS::AtLeastOnce => {
                 // [MQTT-4.3.2-5]
-                let matched = self.route(Some(key), &mut publication, now);
+                let matched = self.route_behind_released(key, &mut publication, now);
                 // [MQTT-4.3.2-4]
                 self.acknowledge(key, PacketType::Puback, packet_id, matched_code(matched));
                 Ok(())
             }
             Some(packet_id) => self.receive_exactly_once(key, publication, packet_id),
             None => {
-                self.route(Some(key), &mut publication, now);
+                self.route_behind_released(key, &mut publication, now);
                 Ok(())
             }
+        }
+    }
+
+    /// Passes a message on, behind what the same client released before it [MQTT-4.6.0-6].
+    #[inline]
+    fn route_behind_released(
+        &mut self,
+        key: ClientKey,
+        publication: &mut Publication<'_>,
+        now: Time,
+    ) -> bool {
+        let link = self.clients[key].link.as_ref();
+        publication.is_released =
+            link.is_some_and(|link| !self.output.journal.is_committed(link.released_in));
+        let matched = self.route(Some(key), publication, now);
+        if publication.is_released {
+            self.note_released(key);
+        }
+        matched
+    }
+
+    /// What `key` just released waits for the batch that there is now.
+    pub(super) fn note_released(&mut self, key: ClientKey) {
+        if let (Some(link), Some(batch)) =
+            (&mut self.clients[key].link, self.output.journal.pending())
+        {
+            link.released_in = batch;
         }
     }
 

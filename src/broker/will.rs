@@ -49,7 +49,15 @@ impl Broker {
     }
 
     /// Publishes the will of `key`, if it still has one [MQTT-3.1.2-8]; it is gone afterwards [MQTT-3.1.2-10].
+    ///
+    /// Copies of a stored will wait until it is stored that it was said, so that a crash does not say it again.
     pub(super) fn publish_will(&mut self, key: ClientKey, now: Time) {
+        let is_stored = self.clients[key].session.row.is_some();
+        self.say_will(key, is_stored, now);
+    }
+
+    /// The same; `waits` says that its copies wait for the commit.
+    pub(super) fn say_will(&mut self, key: ClientKey, waits: bool, now: Time) {
         let session = &mut self.clients[key].session;
         session.will_due = None;
         let Some(will) = session.will.take() else {
@@ -76,6 +84,7 @@ impl Broker {
             publication.passed_on = message.passed_on();
             publication.expires = Some(now + expiry);
         }
+        publication.is_released = waits;
         self.route(Some(key), &mut publication, now);
     }
 }
