@@ -57,6 +57,28 @@ impl World {
         assert_eq!(self.sent(connection)[0], 0x90, "SUBACK comes first");
     }
 
+    /// A client with a session comes back to it, and everything that waits is committed: what it is sent.
+    fn resume(&mut self, client_id: &str) -> Vec<u8> {
+        let lasting = properties(&[Property::SessionExpiryInterval(100)]);
+        let connection = self.attach();
+        let connect = Connect {
+            clean_start: false,
+            properties: lasting.as_properties(),
+            ..v5(client_id)
+        };
+        self.handle(connection, Packet::Connect(connect));
+        self.commit();
+        self.sent(connection)
+    }
+
+    /// One that ends with its connection.
+    fn guest(&mut self, client_id: &str) -> ConnectionKey {
+        let connection = self.attach();
+        self.handle(connection, Packet::Connect(v5(client_id)));
+        self.sent(connection);
+        connection
+    }
+
     fn unsubscribe(&mut self, connection: ConnectionKey, filter: &str) {
         let mut bytes = Vec::new();
         let version = ProtocolVersion::V5;
@@ -368,16 +390,7 @@ fn mqtt_4_6_0_1_sent_again_in_the_order_of_sending() {
     };
     assert!(order(&world.sent(reader)));
     world.close(reader);
-    let reader = world.attach();
-    let lasting = properties(&[Property::SessionExpiryInterval(100)]);
-    let connect = Connect {
-        clean_start: false,
-        properties: lasting.as_properties(),
-        ..v5("reader")
-    };
-    world.handle(reader, Packet::Connect(connect));
-    world.commit();
-    assert!(order(&world.sent(reader)));
+    assert!(order(&world.resume("reader")));
 }
 
 /// What was never sent, since it waited for a commit, comes after what was.
@@ -394,16 +407,7 @@ fn mqtt_4_6_0_1_what_was_never_sent_comes_last() {
     world.publish_exactly_once(sender, 3, b"three");
     world.publish_exactly_once(sender, 4, b"four");
     world.close(reader);
-    let reader = world.attach();
-    let lasting = properties(&[Property::SessionExpiryInterval(100)]);
-    let connect = Connect {
-        clean_start: false,
-        properties: lasting.as_properties(),
-        ..v5("reader")
-    };
-    world.handle(reader, Packet::Connect(connect));
-    world.commit();
-    let sent = world.sent(reader);
+    let sent = world.resume("reader");
     let at = |text: &[u8]| sent.windows(text.len()).position(|it| it == text);
     let found = [b"one".as_slice(), b"two", b"three", b"four"].map(at);
     assert!(found[0].is_some() && found.is_sorted(), "{found:?}");
@@ -514,16 +518,159 @@ fn mqtt_3_3_2_5_what_expires_before_it_was_ever_sent_is_not_sent_on_the_next_con
         world.close(reader);
         world.commit();
         world.pass(Duration::from_secs(61));
-        let reader = world.attach();
-        let lasting = properties(&[Property::SessionExpiryInterval(100)]);
-        let connect = Connect {
-            clean_start: false,
-            properties: lasting.as_properties(),
-            ..v5("reader")
-        };
-        world.handle(reader, Packet::Connect(connect));
-        world.commit();
-        let comes = world.sent(reader).ends_with(b"late");
+        let comes = world.resume("reader").ends_with(b"late");
         assert_eq!(comes, is_committed, "{qos:?}");
     }
+}
+
+fn publish(qos: QoS, id: u16, retain: bool, payload: &[u8]) -> Packet<'_> {
+    Packet::Publish(Publish {
+        dup: false,
+        qos,
+        retain,
+        topic: "t",
+        packet_id: NonZeroU16::new(id).map(PacketId),
+        properties: Properties::NONE,
+        payload,
+    })
+}
+
+fn place_of(text: &[u8], sent: &[u8]) -> Option<usize> {
+    sent.windows(text.len()).position(|it| it == text)
+}
+
+/// [MQTT-2.2.1-4]: a retained message that goes out at QoS 2 with SUBACK has an identifier that the store does not know yet. After
+/// a crash another message would have it, and be taken for this one.
+#[test]
+fn mqtt_2_2_1_4_a_replay_at_qos_2_waits_until_its_identifier_is_stored() {
+    let mut world = World::durable("");
+    let sender = world.guest("sender");
+    world.handle(sender, publish(QoS::ExactlyOnce, 1, true, b"retained"));
+    let release = Ack::new(PacketId::FIRST, ReasonCode::Success);
+    world.handle(sender, Packet::Pubrel(release));
+    world.commit();
+    let reader = world.lasting("reader", &[]);
+    world.send_subscribe(reader, "t", QoS::ExactlyOnce);
+    world.broker.take_batch(world.clocks()).expect("subscribed");
+    world.broker.committed(world.now);
+    let sent = world.sent(reader);
+    assert_eq!(
+        (sent[0], place_of(b"retained", &sent)),
+        (0x90, None),
+        "SUBACK alone"
+    );
+    world.commit();
+    assert!(place_of(b"retained", &world.sent(reader)).is_some());
+}
+
+/// [MQTT-4.6.0-6]: what makes room while a commit lets go is not for the queue before those who stand in the line.
+#[test]
+fn mqtt_4_6_0_6_the_queue_does_not_pass_what_a_commit_lets_go() {
+    let mut world = World::durable("");
+    let small = properties(&[
+        Property::ReceiveMaximum(2),
+        Property::MaximumPacketSize(100),
+    ]);
+    let reader = world.attach();
+    let connect = Connect {
+        properties: small.as_properties(),
+        ..v5("reader")
+    };
+    world.handle(reader, Packet::Connect(connect));
+    world.send_subscribe(reader, "t", QoS::ExactlyOnce);
+    let sender = world.lasting("sender", &[]);
+    world.sent(reader);
+    world.publish_exactly_once(sender, 1, &[b'x'; 200]);
+    world.publish_exactly_once(sender, 2, b"two");
+    world.publish_exactly_once(sender, 3, b"three");
+    world.commit();
+    let sent = world.sent(reader);
+    let found = [b"two".as_slice(), b"three"].map(|text| place_of(text, &sent));
+    assert!(found[0].is_some() && found.is_sorted(), "{found:?}");
+}
+
+/// [MQTT-4.6.0-6] for a publisher of several QoS, whose messages are of one to the subscriber.
+#[test]
+fn mqtt_4_6_0_6_a_publisher_does_not_pass_what_it_released() {
+    for (of_subscription, qos) in [
+        (QoS::AtLeastOnce, QoS::AtLeastOnce),
+        (QoS::AtMostOnce, QoS::AtLeastOnce),
+        (QoS::AtMostOnce, QoS::AtMostOnce),
+    ] {
+        let mut world = World::durable("");
+        let reader = world.lasting("reader", &[]);
+        world.subscribe_durably(reader, "t", of_subscription);
+        let sender = world.lasting("sender", &[]);
+        world.publish_exactly_once(sender, 1, b"one");
+        let id = if qos == QoS::AtMostOnce { 0 } else { 2 };
+        world.handle(sender, publish(qos, id, false, b"two"));
+        world.commit();
+        let sent = world.sent(reader);
+        let found = [b"one".as_slice(), b"two"].map(|text| place_of(text, &sent));
+        assert!(
+            found[0].is_some() && found.is_sorted(),
+            "subscription {of_subscription:?}, second message {qos:?}: {found:?}"
+        );
+    }
+}
+
+/// [MQTT-3.1.2-10]: a will is heard when it is stored that it was said; a crash before would say it again.
+#[test]
+fn mqtt_3_1_2_10_a_stored_will_is_heard_once_it_is_stored_as_said() {
+    for of_watcher in [QoS::AtMostOnce, QoS::AtLeastOnce, QoS::ExactlyOnce] {
+        let mut world = World::durable("");
+        let watcher = world.guest("watcher");
+        world.send_subscribe(watcher, "will", of_watcher);
+        world.sent(watcher);
+        let lasting = properties(&[Property::SessionExpiryInterval(100)]);
+        let connection = world.attach();
+        let will = Will {
+            qos: QoS::ExactlyOnce,
+            retain: false,
+            topic: "will",
+            payload: b"gone",
+            properties: Properties::NONE,
+        };
+        let connect = Connect {
+            will: Some(will),
+            properties: lasting.as_properties(),
+            ..v5("c")
+        };
+        world.handle(connection, Packet::Connect(connect));
+        world.commit();
+        world.close(connection);
+        let sent = world.sent(watcher);
+        assert_eq!(place_of(b"gone", &sent), None, "{of_watcher:?}");
+        world.commit();
+        let sent = world.sent(watcher);
+        assert!(place_of(b"gone", &sent).is_some(), "{of_watcher:?}");
+    }
+}
+
+/// Acknowledgements of what was never sent, until identifiers come again: nothing is counted twice.
+#[test]
+fn acknowledgements_of_what_is_held_upset_nothing() {
+    let mut world = World::durable("max_inflight_messages 65535\n");
+    let reader = world.lasting("reader", &[]);
+    world.subscribe_durably(reader, "t", QoS::ExactlyOnce);
+    let sender = world.lasting("sender", &[]);
+    for round in 0..65_600u32 {
+        let now = world.now;
+        let message = publish(QoS::ExactlyOnce, 1, false, b"x");
+        world.broker.handle(sender, message, now);
+        let release = Ack::new(PacketId::FIRST, ReasonCode::Success);
+        world.broker.handle(sender, Packet::Pubrel(release), now);
+        if round < 65_599 {
+            let id = NonZeroU16::new((round % 65_535 + 1) as u16).expect("not 0");
+            let ack = Ack::new(PacketId(id), ReasonCode::Success);
+            world.broker.handle(reader, Packet::Pubcomp(ack), now);
+        }
+    }
+    world.commit();
+    let sent = world.sent(reader);
+    assert_eq!(
+        place_of(b"x", &sent[sent.len() - 1..]),
+        Some(0),
+        "the last one comes"
+    );
 }
