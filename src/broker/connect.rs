@@ -6,10 +6,10 @@
 
 use super::authenticate::Authenticated;
 use super::client::{Client, ClientKey, Link, Password, Peer};
-use super::deliver::begin_resending;
 use super::ending::{Ending, patience};
 use super::principal::{Claim, Principal};
 use super::publish::mount_topic;
+use super::pump::begin_resending;
 use super::session::SessionExpiry;
 use super::timers::Time;
 use super::{Broker, Fault, Timer};

@@ -20,8 +20,9 @@
 
 use super::Broker;
 use super::client::{Client, ClientKey, Link};
-use super::deliver::{Output, send_held};
+use super::deliver::Output;
 use super::inflight::Delivery;
+use super::pump::{send_copy, send_held};
 use super::session::Session;
 use super::timers::Time;
 use crate::buffer::ConnectionKey;
@@ -365,9 +366,7 @@ impl Broker {
                     self.pump(key, now);
                 }
             }
-            Held::Copy(delivery) => {
-                super::deliver::send_copy(session, link, &delivery, output, now)
-            }
+            Held::Copy(delivery) => send_copy(session, link, &delivery, output, now),
             Held::Outbox => {
                 link.is_held = false;
                 output.mark_dirty(link);

@@ -28,6 +28,7 @@ pub mod message;
 mod parted;
 mod principal;
 mod publish;
+mod pump;
 mod queue;
 mod reload;
 mod replay;
@@ -359,7 +360,7 @@ impl Broker {
         let client = &mut self.clients[key];
         if let Some(link) = &mut client.link {
             let session = &mut client.session;
-            deliver::pump_queue(session, link, &mut self.output, &self.config, now);
+            pump::pump_queue(session, link, &mut self.output, &self.config, now);
         }
         self.replay(key, now);
     }

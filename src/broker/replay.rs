@@ -11,11 +11,10 @@
 
 use super::Broker;
 use super::client::{Client, ClientKey};
-use super::deliver::{
-    Output, accepts_now, effective_qos, enqueue, identifiers_of, queue_accepts, send_delivery,
-};
+use super::deliver::{Output, effective_qos, enqueue, identifiers_of, queue_accepts};
 use super::inflight::Delivery;
 use super::message::Message;
+use super::pump::{accepts_now, send_delivery};
 use super::retain::RetainedMessage;
 use super::retained::{Place, Retained};
 use super::subscriptions::{Subscription, SubscriptionKey, Subscriptions};
