@@ -15,25 +15,60 @@
 //! As in Mosquitto every subscription is allowed and the right to read is asked for each message, unless the access
 //! word `subscribe`, which is Midge's own, is used for the client: then what it subscribes to must be allowed too.
 
-mod trie;
-
 use std::collections::HashMap;
 use std::fmt;
-
+use std::ops::BitOr;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::trie::{Access, Names, Trie};
 use super::file::{self, FileError};
+use super::trie::{self, Names, Says, Trie};
 use crate::config::{Place, Severity, Warning};
 use crate::mqtt::topic;
 
 /// How much of a word that should not be there is shown, in characters.
 const SHOWN_CHARACTERS_MAX: usize = 40;
 
+/// A set of what rules say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Access(u8);
+
+impl Access {
+    const NONE: Access = Access(0);
+    const READ: Access = Access(1);
+    const WRITE: Access = Access(1 << 1);
+    const SUBSCRIBE: Access = Access(1 << 2);
+    const DENY: Access = Access(1 << 3);
+
+    /// Whether any of `other` is in the set.
+    fn has(self, other: Access) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+impl BitOr for Access {
+    type Output = Access;
+
+    fn bitor(self, other: Access) -> Access {
+        Access(self.0 | other.0)
+    }
+}
+
+impl Says for Access {
+    const NOTHING: Access = Access::NONE;
+
+    fn with(self, other: Access) -> Access {
+        self | other
+    }
+
+    fn is_enough(self, wanted: Access) -> bool {
+        self.has(wanted)
+    }
+}
+
 /// The rules of one `acl_file`, compiled. Immutable.
 pub struct Acl {
-    trie: Trie,
+    trie: Trie<Access>,
     users: HashMap<Box<str>, List>,
     anonymous: List,
     patterns: List,
@@ -50,7 +85,7 @@ struct List {
 }
 
 impl List {
-    fn new(trie: &mut Trie) -> List {
+    fn new(trie: &mut Trie<Access>) -> List {
         List {
             root: trie.add_root(),
             says: Access::NONE,
@@ -157,7 +192,7 @@ impl Acl {
                 .expect("a user has a list from its line on"),
             None => &mut self.anonymous,
         };
-        list.says |= access;
+        list.says = list.says | access;
         self.trie.add_literal(list.root, filter, access);
         self.rules += 1;
     }
@@ -170,7 +205,7 @@ impl Acl {
                 place: Some(place()),
             });
         }
-        self.patterns.says |= access;
+        self.patterns.says = self.patterns.says | access;
         self.trie.add_template(self.patterns.root, filter, access);
         self.rules += 1;
     }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | `password` | `password_file`, its hashes, and how long a check takes |
 //! | `acl` | `acl_file`: user, topic and pattern rules |
+//! | `dynsec` | clients, groups and roles that are changed while the broker runs |
+//! | `trie` | which of many rules match a topic |
 //! | `file` | how such a file is read, and who else could |
 //!
 //! It knows names, passwords and topics; it does not know connections, sessions or packets.
@@ -12,8 +14,10 @@
 //! 2. It does not change; a reload makes another one.
 
 pub mod acl;
+pub mod dynsec;
 pub mod file;
 pub mod password;
+mod trie;
 
 use crate::config::Config;
 use acl::{Acl, AclError};

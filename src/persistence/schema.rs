@@ -191,7 +191,7 @@ pub fn clock_ahead(connection: &Connection) -> rusqlite::Result<Option<i64>> {
     let row = connection.query_row(
         "SELECT ahead, checksum FROM clock WHERE id = 0",
         [],
-        |row| Ok((row.get(0)?, row.get(1)?)),
+        |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)),
     );
     match row {
         Ok((ahead, sum)) => Ok(Some(ahead).filter(|&ahead| sum_of_clock(ahead) == sum)),

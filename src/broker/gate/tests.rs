@@ -296,7 +296,7 @@ fn mqtt_4_6_0_6_the_queue_does_not_pass_what_is_held() {
     world.publish_exactly_once(sender, 3, b"three"); // waits for room
     let first = Ack::new(PacketId::FIRST, ReasonCode::Success);
     world.handle(reader, Packet::Puback(first));
-    assert_eq!(world.sent(reader), []);
+    assert_eq!(world.sent(reader), [0u8; 0]);
     world.commit();
     let sent = world.sent(reader);
     let at = |text: &[u8]| sent.windows(text.len()).position(|it| it == text);
@@ -480,7 +480,7 @@ fn mqtt_3_3_2_5_what_expires_before_its_commit_is_not_sent() {
         world.handle(sender, Packet::Pubrel(release));
         world.pass(Duration::from_secs(61));
         world.commit();
-        assert_eq!(world.sent(reader), [], "{qos:?}");
+        assert_eq!(world.sent(reader), [0u8; 0], "{qos:?}");
     }
 }
 

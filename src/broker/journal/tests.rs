@@ -556,10 +556,14 @@ fn clearing_what_somebody_else_has_cleared_is_confirmed_when_that_is_stored() {
     assert_eq!(durable.sent(0)[0], 0x40, "PUBACK");
     durable.publish_retained(0, 0);
     durable.publish_retained(1, 0);
-    assert_eq!(durable.sent(0), []);
-    assert_eq!(durable.sent(1), [], "it would be there again after a crash");
+    assert_eq!(durable.sent(0), [0u8; 0]);
+    assert_eq!(
+        durable.sent(1),
+        [0u8; 0],
+        "it would be there again after a crash"
+    );
     durable.take();
-    assert_eq!(durable.sent(1), []);
+    assert_eq!(durable.sent(1), [0u8; 0]);
     durable.commit();
     assert_eq!(durable.sent(0)[0], 0x40, "PUBACK");
     assert_eq!(durable.sent(1)[0], 0x40, "PUBACK");
@@ -578,15 +582,19 @@ fn that_there_is_no_session_is_said_when_its_end_is_stored() {
         expiry: Some(0),
     });
     durable.connect(0, false, 0);
-    assert_eq!(durable.sent(0), [], "it would be there again after a crash");
+    assert_eq!(
+        durable.sent(0),
+        [0u8; 0],
+        "it would be there again after a crash"
+    );
     durable.take();
-    assert_eq!(durable.sent(0), []);
+    assert_eq!(durable.sent(0), [0u8; 0]);
     // Others, who change nothing, do not wait for what comes after it.
     durable.commit();
     assert_eq!(durable.sent(0)[0], 0x20, "CONNACK");
     durable.connect(1, true, 100);
     durable.connect(2, false, 0);
-    assert_eq!(durable.sent(1), []);
+    assert_eq!(durable.sent(1), [0u8; 0]);
     assert_eq!(
         durable.sent(2)[0],
         0x20,

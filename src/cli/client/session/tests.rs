@@ -285,7 +285,7 @@ fn a_refused_message_ends_its_exchange() {
         lab.tool.0,
         [Heard::Published(1, 0x87), Heard::Published(2, 0x97)]
     );
-    assert_eq!(lab.sent(), []);
+    assert_eq!(lab.sent(), [0u8; 0]);
     assert!(lab.session.has_sent_everything());
 }
 

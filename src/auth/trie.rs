@@ -1,7 +1,7 @@
 //! The trie of access rules: what the rules that match a Topic Name say together (MQTT 5.0, 4.7).
 //!
 //! It knows filters, and templates, which are filters with `%c` and `%u` for a client's names; it knows neither whose
-//! rules these are nor their order. All lists live in one arena, each below a root of its own. A child is found by
+//! rules these are nor what they say, which is a [`Says`]. All lists live in one arena, each below a root of its own. A child is found by
 //! parent and level in one hash table; a `+` child and the children with templates hang off their parent.
 //!
 //! 1. Every node but the roots is linked exactly once: in the table, as its parent's `plus`, or in its parent's list
@@ -22,7 +22,6 @@
 //! front also by `+/#`, since every topic has a first level.
 
 use std::hash::{BuildHasher, Hasher};
-use std::ops::{BitOr, BitOrAssign};
 
 use foldhash::fast::FixedState;
 use hashbrown::HashTable;
@@ -34,35 +33,16 @@ const NONE: u32 = u32::MAX;
 /// How many nodes wait on the stack; with more, a walk allocates.
 const PENDING_INLINE: usize = 24;
 
-/// A set of what rules say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Access(u8);
+/// What rules say, and what several of them say together.
+pub(super) trait Says: Copy {
+    /// What no rule says.
+    const NOTHING: Self;
 
-impl Access {
-    pub(super) const NONE: Access = Access(0);
-    pub(super) const READ: Access = Access(1);
-    pub(super) const WRITE: Access = Access(1 << 1);
-    pub(super) const SUBSCRIBE: Access = Access(1 << 2);
-    pub(super) const DENY: Access = Access(1 << 3);
+    /// What `self` and `other` say together.
+    fn with(self, other: Self) -> Self;
 
-    /// Whether any of `other` is in the set.
-    pub(super) fn has(self, other: Access) -> bool {
-        self.0 & other.0 != 0
-    }
-}
-
-impl BitOr for Access {
-    type Output = Access;
-
-    fn bitor(self, other: Access) -> Access {
-        Access(self.0 | other.0)
-    }
-}
-
-impl BitOrAssign for Access {
-    fn bitor_assign(&mut self, other: Access) {
-        self.0 |= other.0;
-    }
+    /// Whether nothing that other rules say can matter to who asks for `wanted`.
+    fn is_enough(self, wanted: Self) -> bool;
 }
 
 /// What `%u` and `%c` stand for; without a name, a template does not match.
@@ -72,7 +52,7 @@ pub(super) struct Names<'a> {
     pub(super) client_id: Option<&'a str>,
 }
 
-struct Node {
+struct Node<S> {
     parent: u32,
     /// Where its level, or its template, is in `Trie::text`.
     level_start: u32,
@@ -81,22 +61,22 @@ struct Node {
     first_template: u32,
     next_template: u32,
     /// What rules say that end here.
-    here: Access,
+    here: S,
     /// What rules say that go on with `#`.
-    below: Access,
+    below: S,
 }
 
 /// The rules of all lists.
-pub(super) struct Trie {
-    nodes: Vec<Node>,
+pub(super) struct Trie<S> {
+    nodes: Vec<Node<S>>,
     text: Vec<u8>,
     literals: HashTable<u32>,
     /// Of no secret seed: the table holds the operator's words alone, so no peer can fill it with collisions.
     hash: FixedState,
 }
 
-impl Trie {
-    pub(super) fn new() -> Trie {
+impl<S: Says> Trie<S> {
+    pub(super) fn new() -> Trie<S> {
         Trie {
             nodes: Vec::new(),
             text: Vec::new(),
@@ -110,22 +90,23 @@ impl Trie {
         self.add_node(NONE, b"")
     }
 
-    /// Adds what `access` says about the topics that the valid `filter` matches.
-    pub(super) fn add_literal(&mut self, root: u32, filter: &str, access: Access) {
-        self.add(root, filter, access, false);
+    /// Adds a rule that says this about the topics that the valid `filter` matches.
+    pub(super) fn add_literal(&mut self, root: u32, filter: &str, says: S) {
+        self.add(root, filter, says, false);
     }
 
     /// As [`Trie::add_literal`], with `%c` and `%u` in `filter` for a client's names.
-    pub(super) fn add_template(&mut self, root: u32, filter: &str, access: Access) {
-        self.add(root, filter, access, true);
+    pub(super) fn add_template(&mut self, root: u32, filter: &str, says: S) {
+        self.add(root, filter, says, true);
     }
 
-    fn add(&mut self, root: u32, filter: &str, access: Access, has_templates: bool) {
+    fn add(&mut self, root: u32, filter: &str, says: S, has_templates: bool) {
         let mut node = root;
         for level in filter.as_bytes().split(|byte| *byte == b'/') {
             node = match level {
                 b"#" => {
-                    self.nodes[node as usize].below |= access;
+                    let below = &mut self.nodes[node as usize].below;
+                    *below = below.with(says);
                     return;
                 }
                 b"+" => self.plus(node),
@@ -133,7 +114,8 @@ impl Trie {
                 level => self.literal(node, level),
             };
         }
-        self.nodes[node as usize].here |= access;
+        let here = &mut self.nodes[node as usize].here;
+        *here = here.with(says);
     }
 
     fn plus(&mut self, parent: u32) -> u32 {
@@ -187,8 +169,8 @@ impl Trie {
             plus: NONE,
             first_template: NONE,
             next_template: NONE,
-            here: Access::NONE,
-            below: Access::NONE,
+            here: S::NOTHING,
+            below: S::NOTHING,
         });
         node
     }
@@ -217,26 +199,26 @@ impl Trie {
 
     /// What the rules below `root` say that match the Topic Name `text`, or that cover the valid Topic Filter `text`.
     ///
-    /// The walk ends as soon as any of `stop` is found: what the others say is then missing.
-    pub(super) fn find(&self, root: u32, text: &str, names: Names<'_>, stop: Access) -> Access {
+    /// The walk ends as soon as what was found is enough for `wanted`: what the others say is then missing.
+    pub(super) fn find(&self, root: u32, text: &str, names: Names<'_>, wanted: S) -> S {
         let text = text.as_bytes();
-        let mut found = Access::NONE;
+        let mut found = S::NOTHING;
         // Nodes, and where in `text` the level below them starts: behind its end, if there is none.
         let mut pending: SmallVec<[(u32, usize); PENDING_INLINE]> = smallvec![(root, 0)];
         while let Some((key, start)) = pending.pop() {
             let node = &self.nodes[key as usize];
             let passes_over = start == 0 && text.first() == Some(&b'$');
             if !passes_over {
-                found |= node.below;
+                found = found.with(node.below);
             }
             let Some(rest) = text.get(start..) else {
-                found |= node.here;
-                if found.has(stop) {
+                found = found.with(node.here);
+                if found.is_enough(wanted) {
                     break;
                 }
                 continue;
             };
-            if found.has(stop) {
+            if found.is_enough(wanted) {
                 break;
             }
             let level = &rest[..memchr::memchr(b'/', rest).unwrap_or(rest.len())];
@@ -244,7 +226,7 @@ impl Trie {
             match level {
                 b"#" => {
                     if start == 0 && node.plus != NONE {
-                        found |= self.nodes[node.plus as usize].below;
+                        found = found.with(self.nodes[node.plus as usize].below);
                     }
                     continue;
                 }
@@ -270,7 +252,7 @@ impl Trie {
     }
 }
 
-impl Node {
+impl<S> Node<S> {
     fn level_range(&self) -> std::ops::Range<usize> {
         self.level_start as usize..self.level_end as usize
     }
