@@ -138,6 +138,24 @@ pub struct Challenge {
 }
 
 impl Challenge {
+    /// To know the password of this hash.
+    pub fn new(hash: &Arc<PasswordHash>) -> Challenge {
+        Challenge {
+            hash: Arc::clone(hash),
+            is_decoy: false,
+        }
+    }
+
+    /// Never met; takes as long as the costliest of `hashes`.
+    pub fn unmet<'a>(hashes: impl Iterator<Item = &'a PasswordHash>) -> Challenge {
+        let costliest = hashes.max_by_key(|hash| hash.kind().cost());
+        let decoy = costliest.map_or_else(PasswordHash::cheapest_decoy, PasswordHash::decoy);
+        Challenge {
+            hash: Arc::new(decoy),
+            is_decoy: true,
+        }
+    }
+
     /// Whether `password` is the user's. This takes up to seconds and a GiB, as the file asks for; it is for a thread
     /// that may wait.
     pub fn verify(&self, password: &[u8]) -> bool {

@@ -138,7 +138,10 @@ impl Broker {
             let is_stored = received.row.is_some();
             drop(received.row);
             // [MQTT-4.3.3-13]
-            if !message.is_expired(now) && self.may_publish(key, message.topic()) {
+            let is_late = message.is_expired(now);
+            if !is_late && self.may_control(key, message.topic()) {
+                self.control(key, message.payload(), now);
+            } else if !is_late && self.may_publish(key, message.topic()) {
                 let mut publication = Publication::of(&message);
                 publication.is_released = is_stored;
                 self.route(Some(key), &mut publication, now);

@@ -180,16 +180,16 @@ impl Broker {
         let Client { link, .. } = &mut self.clients[key];
         let link = link.as_mut().expect("CONNECT came on a link");
         let auth = self.authority.auth();
-        let Some(passwords) = auth.passwords(link.peer.listener) else {
+        let listener = link.peer.listener;
+        if !auth.asks(listener) {
             // Nothing to check a name with: it is as good as none.
-            let listener = &self.config.listeners[link.peer.listener];
-            return match listener.allow_anonymous {
+            return match self.config.listeners[listener].allow_anonymous {
                 true => Ok(Some(Authenticated::new(Some(user_name), Proof::None))),
                 false => Err(ReasonCode::NotAuthorized),
             };
-        };
+        }
         let password = password.ok_or(ReasonCode::NotAuthorized)?;
-        let hash = passwords.hash_of(user_name);
+        let hash = auth.hash_of(listener, user_name);
         if let Some(hash) = hash
             && self.verified.knows(user_name, hash, password)
         {
@@ -212,7 +212,7 @@ impl Broker {
         let check = PasswordCheck {
             connection: link.connection,
             user_name: user_name.into(),
-            challenge: passwords.challenge(user_name),
+            challenge: auth.challenge(listener, user_name),
             password: password.into(),
         };
         self.waiting.push(link.peer.address, check);

@@ -241,6 +241,11 @@ impl Broker {
             .as_ref()
             .map(|link| link.peer.listener);
         let index = index.expect("CONNECT came on a link");
+        if let Some(name) = &user_name
+            && !self.authority.auth().admits(index, name, client_id)
+        {
+            return Err(ReasonCode::NotAuthorized);
+        }
         let (authority, client_id) = (&self.authority, Rc::from(client_id));
         let principal = Principal::new(authority, &client_id, user_name, proof, index);
         match self.clients.find(&client_id) {

@@ -18,6 +18,7 @@ mod ack;
 mod authenticate;
 pub mod client;
 mod connect;
+mod control;
 mod deliver;
 mod ending;
 mod gate;
@@ -48,6 +49,7 @@ mod will;
 pub use authenticate::PasswordCheck;
 pub use client::{Identity, Peer};
 pub use connect::CONNECT_TIMEOUT;
+pub use control::{Chore, ChoreDone};
 pub use deliver::{Farewell, Output};
 pub use ending::Ending;
 pub use restore::{Clocks, Counts, Restoring};
@@ -131,6 +133,8 @@ pub struct Broker {
     authority: Rc<Authority>,
     /// Passwords that were verified once, so that a reconnect costs no hash.
     verified: Verified,
+    /// Commands that are not answered yet.
+    control: control::Control,
     /// Passwords that are to be verified elsewhere.
     waiting: Waiting,
     clients: Clients,
@@ -180,6 +184,7 @@ impl Broker {
             restricts: auth.has_rules(),
             is_out_of_memory: false,
             authority: Authority::new(auth),
+            control: control::Control::default(),
             verified: Verified::new().expect("the system has random bytes at the start"),
             waiting: Waiting::default(),
             clients: Clients::default(),

@@ -9,9 +9,8 @@
 //! 3. Who was put back by a restart, and came through a listener that cannot be told from others or is no more, may
 //!    write nothing where listeners have rules of their own, until they come again.
 
-use crate::auth::Auth;
-use crate::auth::acl::Rights;
 use crate::auth::password::PasswordHash;
+use crate::auth::{Auth, Rights};
 use crate::mqtt::topic;
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
@@ -37,6 +36,12 @@ impl Authority {
     pub fn replace(&self, auth: Auth) {
         *self.auth.borrow_mut() = auth;
         self.epoch.set(self.epoch.get() + 1);
+    }
+
+    /// Puts a change in force that `change` makes.
+    pub fn change<T>(&self, change: impl FnOnce(&mut Auth) -> T) -> T {
+        self.epoch.set(self.epoch.get() + 1);
+        change(&mut self.auth.borrow_mut())
     }
 
     /// What the files say.
@@ -142,8 +147,7 @@ impl Principal {
     /// Makes the rights anew from the rules in force.
     fn renew(&self) {
         let auth = self.authority.auth();
-        let acl = auth.acl(self.listener);
-        let rights = acl.map(|acl| acl.rights(self.user_name.as_deref(), &self.client_id));
+        let rights = auth.rights(self.listener, self.user_name.as_deref(), &self.client_id);
         *self.rights.borrow_mut() = rights.map(Box::new);
         self.epoch.set(self.authority.epoch.get());
     }
@@ -181,6 +185,23 @@ impl Principal {
         self.has_unknown_rules() || self.may(|rights| rights.may_subscribe(filter))
     }
 
+    /// Whether they may unsubscribe from this Topic Filter, which has no share name any more.
+    pub fn may_unsubscribe(&self, filter: &str) -> bool {
+        self.has_unknown_rules() || self.may(|rights| rights.may_unsubscribe(filter))
+    }
+
+    /// Whether they may send commands to this Topic Name below `$CONTROL/`.
+    pub fn may_control(&self, topic: &str) -> bool {
+        if self.epoch.get() != self.authority.epoch.get() {
+            self.renew();
+        }
+        let rights = self.rights.borrow();
+        let may = rights
+            .as_ref()
+            .is_some_and(|rights| rights.may_control(topic));
+        !self.has_unknown_rules() && may
+    }
+
     /// What becomes of their session, which outlives its connection, when `other` comes under the same Client Identifier. A name that was proven belongs to
     /// whoever proves it again, for as long as it could be.
     pub fn session_for(&self, other: &Principal) -> Claim {
@@ -202,13 +223,7 @@ impl Principal {
         match (&self.proof, &other.proof) {
             (Proof::Password(_), Proof::Password(_)) => {
                 let auth = self.authority.auth();
-                match (
-                    auth.passwords(self.listener),
-                    auth.passwords(other.listener),
-                ) {
-                    (Some(own), Some(others)) => Arc::ptr_eq(own, others),
-                    _ => false,
-                }
+                auth.asks(self.listener) && auth.has_same_users(self.listener, other.listener)
             }
             _ => true,
         }
@@ -219,8 +234,7 @@ impl Principal {
         match (&self.proof, &self.user_name) {
             (Proof::Password(_), Some(name)) => {
                 let auth = self.authority.auth();
-                let passwords = auth.passwords(self.listener);
-                passwords.is_some_and(|passwords| passwords.hash_of(name).is_some())
+                auth.hash_of(self.listener, name).is_some()
             }
             _ => true,
         }

@@ -142,7 +142,9 @@ impl Broker {
                 "QoS above the maximum QoS",
             ));
         }
-        if !self.may_publish(key, publication.topic) {
+        let is_command =
+            publication.topic.starts_with("$CONTROL/") && self.may_control(key, publication.topic);
+        if !is_command && !self.may_publish(key, publication.topic) {
             self.log_publish("Denied", key, publish, publication.topic);
             return self.refuse(key, publish, ReasonCode::NotAuthorized);
         }
@@ -153,6 +155,14 @@ impl Broker {
         }
         self.log_publish("Received", key, publish, publication.topic);
         match publish.packet_id {
+            // At QoS 2 it is obeyed when it is released.
+            packet_id if is_command && publish.qos != QoS::ExactlyOnce => {
+                let reason_code = self.control(key, publish.payload, now);
+                if let Some(packet_id) = packet_id {
+                    self.acknowledge(key, PacketType::Puback, packet_id, reason_code);
+                }
+                Ok(())
+            }
             // [MQTT-3.3.4-1]
             Some(packet_id) if publish.qos == QoS::AtLeastOnce => {
                 // [MQTT-4.3.2-5]

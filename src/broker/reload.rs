@@ -29,6 +29,8 @@ impl Broker {
         );
         let former = std::mem::replace(&mut self.config, config);
         self.restricts = auth.has_rules();
+        let mut auth = auth;
+        auth.keep_securities_of(&self.authority.auth());
         self.authority.replace(auth);
         self.subscriptions.rights_changed();
         if former.sys_interval != self.config.sys_interval {
@@ -71,14 +73,21 @@ impl Broker {
         }
         let listener = &self.config.listeners[principal.listener];
         let auth = self.authority.auth();
-        let passwords = auth.passwords(principal.listener);
-        match (&principal.proof, &principal.user_name, passwords) {
-            (Proof::Certificate, ..) => listener.takes_names_of_certificates(),
-            (Proof::Password(hash), Some(name), Some(passwords)) => {
-                hash.is_some() && passwords.hash_of(name) == hash.as_ref()
+        let asks = auth.asks(principal.listener);
+        match (&principal.proof, &principal.user_name, asks) {
+            (Proof::Certificate, name, _) => {
+                let (listener_index, client_id) = (principal.listener, &principal.client_id);
+                let admits = |name: &str| auth.admits(listener_index, name, client_id);
+                listener.takes_names_of_certificates() && name.as_deref().is_none_or(admits)
+            }
+            (Proof::Password(hash), Some(name), true) => {
+                let known = auth.hash_of(principal.listener, name);
+                hash.is_some()
+                    && known == hash.as_ref()
+                    && auth.admits(principal.listener, name, &principal.client_id)
             }
             // A name that nobody asked to prove is as good as none, as long as nobody asks now.
-            (_, Some(_), Some(_)) => false,
+            (_, Some(_), true) => false,
             _ => listener.allow_anonymous,
         }
     }

@@ -164,12 +164,13 @@ impl Broker {
             (ProofKind::Password, Some(name)) => {
                 let mut asking = listeners
                     .iter()
-                    .filter_map(|&listener| Some((listener, auth.passwords(listener)?)));
-                let Some((asks, _)) = asking.clone().next() else {
+                    .copied()
+                    .filter(|&listener| auth.asks(listener));
+                let Some(asks) = asking.clone().next() else {
                     return (Proof::None, first);
                 };
                 let known = asking
-                    .find_map(|(listener, file)| Some((listener, file.hash_of(name)?.clone())));
+                    .find_map(|listener| Some((listener, auth.hash_of(listener, name)?.clone())));
                 match known {
                     Some((listener, hash)) => (Proof::Password(Some(hash)), listener),
                     None => (Proof::Password(None), asks),
@@ -178,7 +179,7 @@ impl Broker {
             (ProofKind::Certificate, Some(_)) => {
                 let mut all = self.config.listeners.iter().enumerate();
                 let is_provable = all.any(|(index, listener)| {
-                    listener.takes_names_of_certificates() || auth.passwords(index).is_some()
+                    listener.takes_names_of_certificates() || auth.asks(index)
                 });
                 match is_provable {
                     true => (Proof::Certificate, first),

@@ -160,10 +160,7 @@ impl Broker {
         codes.clear();
         // [MQTT-3.10.4-6]
         for filter in unsubscribe.filters() {
-            let code = match self.unsubscribe_one(key, filter)? {
-                true => ReasonCode::Success,
-                false => ReasonCode::NoSubscriptionExisted,
-            };
+            let code = self.unsubscribe_one(key, filter)?;
             codes.push(code as u8); // [MQTT-3.11.3-2]
         }
         log::debug!(
@@ -184,23 +181,28 @@ impl Broker {
         Ok(())
     }
 
-    fn unsubscribe_one(&mut self, key: ClientKey, filter: &str) -> Result<bool, Fault> {
+    fn unsubscribe_one(&mut self, key: ClientKey, filter: &str) -> Result<ReasonCode, Fault> {
         let mut shared = topic::shared(filter)?;
         let mounted = self.mounted_filter(key, shared.filter)?;
         shared.filter = mounted.as_deref().unwrap_or(shared.filter);
         let session = &mut self.clients[key].session;
+        let principal = session.principal.as_ref();
+        if !principal.is_some_and(|principal| principal.may_unsubscribe(shared.filter)) {
+            log::debug!("\t{filter} (denied)");
+            return Ok(ReasonCode::NotAuthorized);
+        }
         let name = &session.client_id;
         log::debug!("\t{filter}");
         log::info!(target: UNSUBSCRIBE, "{name} {filter}");
         // [MQTT-3.10.4-1]
         let Some(place) = self.subscriptions.find(shared.filter, shared.group) else {
-            return Ok(false);
+            return Ok(ReasonCode::NoSubscriptionExisted);
         };
         if !session.subscriptions.remove(&place) {
-            return Ok(false);
+            return Ok(ReasonCode::NoSubscriptionExisted);
         }
         self.end_subscription(key, place); // what is under way stays [MQTT-3.10.4-3]
-        Ok(true)
+        Ok(ReasonCode::Success)
     }
 
     /// The session in `key`, which has let go of the subscription at `place`, is subscribed no more.

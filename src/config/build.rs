@@ -600,6 +600,11 @@ impl Builder {
         for (option, file) in [
             ("password_file", &mut security.password_file),
             ("acl_file", &mut security.acl_file),
+            ("dynamic_security_file", &mut security.dynamic_security_file),
+            (
+                "dynamic_security_password_file",
+                &mut security.dynamic_security_password_file,
+            ),
         ] {
             let mut place = self.places.get(&(option, settings)).cloned();
             for plugin in &self.plugins {

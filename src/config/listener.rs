@@ -10,8 +10,8 @@ use std::path::PathBuf;
 use super::build::{limit, within};
 use super::parse::Value;
 use super::{
-    AcceptVersions, CertificateName, ConfigError, Listener, Place, Problem, ProxyProtocol,
-    SocketDomain, Tls, TlsVersion, Warning,
+    AcceptVersions, CertificateName, ConfigError, DynamicSecurity, Listener, Place, Problem,
+    ProxyProtocol, SocketDomain, Tls, TlsVersion, Warning,
 };
 
 /// Security options, as far as they were given.
@@ -27,6 +27,10 @@ pub struct Security {
     pub password_file: Option<PathBuf>,
     /// `acl_file`
     pub acl_file: Option<PathBuf>,
+    /// `dynamic_security_file`
+    pub dynamic_security_file: Option<PathBuf>,
+    /// `dynamic_security_password_file`
+    pub dynamic_security_password_file: Option<PathBuf>,
 }
 
 impl Security {
@@ -40,6 +44,12 @@ impl Security {
             ("auto_id_prefix", Value::Text(text)) => self.auto_id_prefix = Some(text),
             ("password_file", Value::Text(path)) => self.password_file = Some(path.into()),
             ("acl_file", Value::Text(path)) => self.acl_file = Some(path.into()),
+            ("dynamic_security_file", Value::Text(path)) => {
+                self.dynamic_security_file = Some(path.into());
+            }
+            ("dynamic_security_password_file", Value::Text(path)) => {
+                self.dynamic_security_password_file = Some(path.into());
+            }
             (name, value) => {
                 unreachable!("security option in force without an arm: {name} {value:?}")
             }
@@ -57,6 +67,8 @@ impl Security {
                 .unwrap_or_else(|| "auto-".to_owned()),
             password_file: self.password_file.clone(),
             acl_file: self.acl_file.clone(),
+            dynamic_security_file: self.dynamic_security_file.clone(),
+            dynamic_security_password_file: self.dynamic_security_password_file.clone(),
         }
     }
 }
@@ -74,6 +86,10 @@ pub struct Resolved {
     pub password_file: Option<PathBuf>,
     /// `acl_file`
     pub acl_file: Option<PathBuf>,
+    /// `dynamic_security_file`
+    pub dynamic_security_file: Option<PathBuf>,
+    /// `dynamic_security_password_file`
+    pub dynamic_security_password_file: Option<PathBuf>,
 }
 
 /// A listener, as far as it was given.
@@ -274,6 +290,10 @@ impl Draft {
             auto_id_prefix: self.auto_id_prefix.unwrap_or(security.auto_id_prefix),
             password_file: security.password_file,
             acl_file: security.acl_file,
+            dynamic_security: security.dynamic_security_file.map(|file| DynamicSecurity {
+                file,
+                password_file: security.dynamic_security_password_file,
+            }),
             bind_interface: self.bind_interface,
             mount_point: self.mount_point,
             accept_protocol_versions: self.accept_protocol_versions,

@@ -140,6 +140,15 @@ impl Places {
     }
 }
 
+/// Where dynamic security keeps what it knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DynamicSecurity {
+    /// The file, which is made where there is none.
+    pub file: PathBuf,
+    /// The file whose first line is the administrator's first password.
+    pub password_file: Option<PathBuf>,
+}
+
 /// One `listener`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
@@ -169,6 +178,8 @@ pub struct Listener {
     pub password_file: Option<PathBuf>,
     /// The `acl_file` that says what its clients may do; without one, everything.
     pub acl_file: Option<PathBuf>,
+    /// `dynamic_security_file`: clients, groups and roles that are changed while the broker runs.
+    pub dynamic_security: Option<DynamicSecurity>,
     /// `bind_interface`: the network interface to listen on alone.
     pub bind_interface: Option<String>,
     /// `mount_point`: what is put before every topic of its clients.

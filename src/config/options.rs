@@ -470,6 +470,30 @@ pub const TABLE: &[Row] = &[
         .example("secure-").in_force()
         .details("It is one prefix: the whole value, with its spaces. The broker's own identifiers, of \
                   auto_id_prefix, have to start so too where it makes any."),
+    Row::new(
+        "dynamic_security_file",
+        Security,
+        PATH,
+        "",
+        "file of clients, groups and roles that are changed while the broker runs",
+    )
+    .example("/var/lib/mosquitto/dynamic-security.json").own().in_force()
+    .details("What Mosquitto's plugin mosquitto_dynamic_security.so does with plugin_opt_config_file, with the same \
+              file; both turn it on. Where there is no file one is made, with a user 'admin' who may administer. \
+              Clients in it need their passwords, and may do what their roles allow. With password_file, other names \
+              are looked for there. Where there is an acl_file, it says what clients may do instead of the roles, all \
+              but $CONTROL. Changes are made by 'mosquitto_ctrl dynsec', and saved before they are answered."),
+    Row::new(
+        "dynamic_security_password_file",
+        Security,
+        PATH,
+        "",
+        "file whose first line is the password that 'admin' gets in a new dynamic_security_file",
+    )
+    .example("/run/secrets/midge-admin").own().in_force()
+    .details("As plugin_opt_password_init_file. Without it the password is that of the environment variable \
+              MOSQUITTO_DYNSEC_PASSWORD, of 12 characters or more, else a random one in a file beside, whose name \
+              ends in '.pw'."),
     Row::new("password_file", Security, PATH, "", "file of user names and password hashes")
         .example("/etc/mosquitto/passwd").last().in_force()
         .details("Make it with 'midge passwd', or use one that mosquitto_passwd made. Every user name that a client \
@@ -494,7 +518,8 @@ pub const TABLE: &[Row] = &[
         .example("/usr/lib/mosquitto_acl_file.so").each().alias(&["auth_plugin"]).in_force()
         .details("No plugin is loaded, but of those that come with Mosquitto, some ask for what Midge does itself: \
                   mosquitto_password_file.so with plugin_opt_password_file is password_file, and \
-                  mosquitto_acl_file.so with plugin_opt_acl_file is acl_file. mosquitto_persist_sqlite.so and \
+                  mosquitto_acl_file.so with plugin_opt_acl_file is acl_file, and mosquitto_dynamic_security.so with \
+                  plugin_opt_config_file is dynamic_security_file. mosquitto_persist_sqlite.so and \
                   mosquitto_sparkplug_aware.so are passed over with a warning. With any other plugin Midge does not \
                   start, since it might be what keeps people out."),
     Row::new("global_plugin", Global, PATH, "", "a plugin for all listeners, asked first")

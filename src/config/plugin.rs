@@ -13,8 +13,8 @@ use super::persistence::Sync;
 /// What a plugin is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Work {
-    /// The same as the option of this name, which its own setting of this name gives.
-    File(&'static str),
+    /// The same as options, each of which a setting of its own gives; the first one must be given.
+    Files(&'static [FileSetting]),
     /// Nothing that keeps anybody out; the text says what is missing without it.
     Extra(&'static str),
     /// The same as `persistence true`, this surely.
@@ -23,12 +23,49 @@ enum Work {
     Unknown,
 }
 
+/// A file that a plugin is given.
+#[derive(Debug, PartialEq, Eq)]
+struct FileSetting {
+    /// The setting, without `plugin_opt_`.
+    key: &'static str,
+    /// The option that it stands for.
+    option: &'static str,
+    /// The setting as messages name it.
+    needs: &'static str,
+}
+
+const PASSWORDS: &[FileSetting] = &[FileSetting {
+    key: "password_file",
+    option: "password_file",
+    needs: "'plugin_opt_password_file'",
+}];
+
+const RULES: &[FileSetting] = &[FileSetting {
+    key: "acl_file",
+    option: "acl_file",
+    needs: "'plugin_opt_acl_file'",
+}];
+
+const DYNAMIC_SECURITY: &[FileSetting] = &[
+    FileSetting {
+        key: "config_file",
+        option: "dynamic_security_file",
+        needs: "'plugin_opt_config_file'",
+    },
+    FileSetting {
+        key: "password_init_file",
+        option: "dynamic_security_password_file",
+        needs: "'plugin_opt_password_init_file'",
+    },
+];
+
 impl Work {
     fn of(path: &str) -> Work {
         let name = Path::new(path).file_name().and_then(|name| name.to_str());
         match name {
-            Some("mosquitto_password_file.so") => Work::File("password_file"),
-            Some("mosquitto_acl_file.so") => Work::File("acl_file"),
+            Some("mosquitto_password_file.so") => Work::Files(PASSWORDS),
+            Some("mosquitto_acl_file.so") => Work::Files(RULES),
+            Some("mosquitto_dynamic_security.so") => Work::Files(DYNAMIC_SECURITY),
             Some("mosquitto_persist_sqlite.so") => Work::Store(Sync::default()),
             Some("mosquitto_sparkplug_aware.so") => {
                 Work::Extra("messages of Sparkplug are passed on as all others are")
@@ -46,7 +83,8 @@ pub struct Plugin {
     path: String,
     place: Place,
     work: Work,
-    file: Option<(PathBuf, Place)>,
+    /// The files it was given, with the options that they stand for.
+    files: Vec<(&'static str, (PathBuf, Place))>,
     /// The name that `plugin_load` gives it.
     name: Option<String>,
     /// Whose it is.
@@ -74,7 +112,7 @@ impl Plugin {
             path: path.to_owned(),
             place: place.clone(),
             work: Work::of(path),
-            file: None,
+            files: Vec::new(),
             name,
             users,
             is_global: option == "global_plugin",
@@ -113,19 +151,20 @@ impl Plugin {
         warnings: &mut Vec<Warning>,
     ) -> Result<(), Problem> {
         match self.work {
-            Work::File(name) if name == key => match &self.file {
-                Some((_, first)) => Err(Problem::Duplicate {
-                    option: option.to_owned(),
-                    first: first.clone(),
-                }),
-                None => {
-                    self.file = Some((value.into(), place.clone()));
-                    Ok(())
+            Work::Files(settings) => {
+                let Some(setting) = settings.iter().find(|setting| setting.key == key) else {
+                    let text = format!("Warning: The '{option}' option has no effect.");
+                    warnings.push(Warning::at(place, text));
+                    return Ok(());
+                };
+                if let Some((_, first)) = self.file(setting.option) {
+                    return Err(Problem::Duplicate {
+                        option: option.to_owned(),
+                        first: first.clone(),
+                    });
                 }
-            },
-            Work::File(_) => {
-                let text = format!("Warning: The '{option}' option has no effect.");
-                warnings.push(Warning::at(place, text));
+                self.files
+                    .push((setting.option, (value.into(), place.clone())));
                 Ok(())
             }
             Work::Store(_) if key == "sync" => {
@@ -153,7 +192,7 @@ impl Plugin {
                 place: self.place.clone(),
                 reason: format!(
                     "Midge loads no plugins, and does not know what '{file}' would keep out. Use 'password_file' \
-                     and 'acl_file' where they are enough."
+                     and 'acl_file' where they are enough, or 'dynamic_security_file'."
                 ),
             }),
             Work::Store(_) => {
@@ -166,25 +205,22 @@ impl Plugin {
                 let text = format!("Warning: The plugin '{file}' is not loaded: {missing}.");
                 warnings.push(Warning::at(&self.place, text));
             }
-            Work::File(name) if self.file.is_none() => {
+            Work::Files([must, ..]) if self.file(must.option).is_none() => {
                 return Err(ConfigError::At {
                     place: self.place.clone(),
                     problem: Problem::Incomplete {
                         option: self.option.clone(),
-                        needs: match name {
-                            "acl_file" => "'plugin_opt_acl_file'",
-                            _ => "'plugin_opt_password_file'",
-                        },
+                        needs: must.needs,
                     },
                 });
             }
-            Work::File(_) if self.users.is_empty() && !self.is_global => {
+            Work::Files(_) if self.users.is_empty() && !self.is_global => {
                 let text = format!(
                     "Warning: The plugin '{file}' has no effect: no 'plugin_use' names it."
                 );
                 warnings.push(Warning::at(&self.place, text));
             }
-            Work::File(_) => {}
+            Work::Files(_) => {}
         }
         Ok(())
     }
@@ -192,8 +228,12 @@ impl Plugin {
     /// The file that it means for `option`, if it is meant for `owner`.
     pub fn file_for(&self, option: &'static str, owner: Owner) -> Option<&(PathBuf, Place)> {
         let is_for = self.is_global || self.users.contains(&owner);
-        self.file
-            .as_ref()
-            .filter(|_| is_for && self.work == Work::File(option))
+        self.file(option).filter(|_| is_for)
+    }
+
+    /// The file that it was given for `option`.
+    fn file(&self, option: &str) -> Option<&(PathBuf, Place)> {
+        let mut files = self.files.iter();
+        files.find(|(of, _)| *of == option).map(|(_, file)| file)
     }
 }

@@ -105,6 +105,9 @@ impl Server {
         self.broker.go_on(now);
         self.drop_hung_up(now);
         self.compare_passwords(now);
+        while let Some(chore) = self.broker.take_chore() {
+            self.workers.do_chore(chore);
+        }
         self.publish_log(now);
         self.commit();
         self.flush(now);

@@ -21,6 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::auth::Making;
 use crate::broker::sys::VERSION;
 use crate::broker::timers::Time;
 use crate::broker::{Broker, Random};
@@ -192,7 +193,7 @@ pub fn check(config: &Config) -> Result<Vec<String>, StartError> {
     daemon::check(config.pid_file.as_deref(), config.user.as_deref())
         .map_err(StartError::Process)?;
     durability::check(config).map_err(StartError::Durability)?;
-    let files = Files::read(config).map_err(StartError::Files)?;
+    let files = Files::read(config, Making::Forbidden).map_err(StartError::Files)?;
     let mut warnings: Vec<String> = files.warnings().collect();
     if let Some(file) = &config.log.file
         && !file
@@ -268,7 +269,7 @@ impl Server {
             );
         }
         pinning::apply(config.cpu_affinity).map_err(StartError::Pinning)?;
-        let files = Files::read(&config).map_err(StartError::Files)?;
+        let files = Files::read(&config, Making::Allowed).map_err(StartError::Files)?;
         for warning in files.warnings() {
             ::log::warn!("{warning}");
         }

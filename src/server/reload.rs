@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::Server;
 use super::pinning::{self, PinningError};
 use super::workers::Done;
-use crate::auth::{Auth, AuthError};
+use crate::auth::{Auth, AuthError, Making};
 use crate::broker::timers::Time;
 use crate::config::{Config, ConfigError};
 use crate::net::{TlsContext, TlsError};
@@ -29,8 +29,8 @@ impl Files {
     /// Reads them all.
     /// # Errors
     /// The first one that cannot be used.
-    pub fn read(config: &Config) -> Result<Files, FilesError> {
-        let auth = Auth::load(config).map_err(FilesError::Auth)?;
+    pub fn read(config: &Config, making: Making) -> Result<Files, FilesError> {
+        let auth = Auth::load(config, making).map_err(FilesError::Auth)?;
         let keylog = config.overrides.tls_keylog.as_deref();
         let mut tls = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
@@ -105,7 +105,7 @@ fn read(running: &Config) -> Result<Box<Reloaded>, ReloadError> {
     let kept = running.changes_that_need_a_restart(&config);
     let config = config.for_running(running);
     pinning::check(config.cpu_affinity).map_err(ReloadError::Pinning)?;
-    let files = Files::read(&config).map_err(ReloadError::Files)?;
+    let files = Files::read(&config, Making::Allowed).map_err(ReloadError::Files)?;
     Ok(Box::new(Reloaded {
         config,
         files,
@@ -152,6 +152,7 @@ impl Server {
                     self.broker.password_compared(&check, is_right, now);
                     self.net.resume(check.connection);
                 }
+                Done::Chore(done) => self.broker.chore_done(done, now),
                 Done::Reload(Ok(reloaded)) => {
                     self.put_in_force(*reloaded, now);
                     self.end_reload();

@@ -7,7 +7,7 @@
 
 use super::pinning;
 use super::reload::{ReloadError, Reloaded};
-use crate::broker::PasswordCheck;
+use crate::broker::{Chore, ChoreDone, PasswordCheck};
 use crate::net::Waker;
 use std::io;
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -27,6 +27,8 @@ pub enum Done {
     Password(PasswordCheck, bool),
     /// Read the configuration and all that it names.
     Reload(Result<Box<Reloaded>, ReloadError>),
+    /// Done what a command asked for.
+    Chore(ChoreDone),
 }
 
 /// The threads.
@@ -126,13 +128,35 @@ impl Workers {
         &self,
         read: impl FnOnce() -> Result<Box<Reloaded>, ReloadError> + Send + 'static,
     ) -> io::Result<()> {
+        self.run("reload", move || Done::Reload(read()))
+    }
+
+    /// Has what a command asks for done, where the system gives a thread, else here: late is better than never.
+    pub fn do_chore(&self, chore: Chore) {
+        let shared = Arc::new(Mutex::new(Some(chore)));
+        let taken = Arc::clone(&shared);
+        let take = move || taken.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let work = {
+            let take = take.clone();
+            move || Done::Chore(take().expect("nobody else took it").run())
+        };
+        if let Err(error) = self.run("commands", work) {
+            ::log::warn!("Warning: Unable to start a thread for a command: {error}.");
+            if let Some(chore) = take() {
+                self.send(Done::Chore(chore.run()));
+            }
+        }
+    }
+
+    /// Runs `work` on a thread of its own.
+    fn run(&self, name: &str, work: impl FnOnce() -> Done + Send + 'static) -> io::Result<()> {
         let (results, waker) = (self.results.clone(), self.waker.clone());
         let work = move || {
             begin_helping();
-            let _ = results.send(Done::Reload(read())); // nobody is left to tell
+            let _ = results.send(work()); // nobody is left to tell
             waker.wake();
         };
-        let thread = thread::Builder::new().name("reload".to_owned());
+        let thread = thread::Builder::new().name(name.to_owned());
         thread.spawn(work).map(drop)
     }
 

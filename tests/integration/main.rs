@@ -11,6 +11,7 @@ mod connect;
 mod database;
 mod disk;
 mod durability;
+mod dynsec;
 mod event_loop;
 mod flow;
 mod harness;

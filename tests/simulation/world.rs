@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use midge::auth::Auth;
+use midge::auth::{Auth, Making};
 use midge::broker::journal::Batch;
 use midge::broker::timers::Time;
 use midge::broker::{Broker, Clocks, Ending, Peer};
@@ -116,7 +116,7 @@ fn config(plan: &Plan, rights: Rights) -> Config {
 fn new_broker(plan: &Plan, rights: Rights) -> Broker {
     let mut random = fastrand::Rng::with_seed(plan.seed);
     let config = config(plan, rights);
-    let auth = Auth::load(&config).expect("good files");
+    let auth = Auth::load(&config, Making::Forbidden).expect("good files");
     let mut broker = Broker::new(
         config,
         auth,
@@ -308,7 +308,7 @@ impl World {
                     .for_each(|it| it.is_restricted = true);
                 self.oracle.reconfigure(rights);
                 let config = config(&self.plan, rights);
-                let auth = Auth::load(&config).expect("good files");
+                let auth = Auth::load(&config, Making::Forbidden).expect("good files");
                 self.broker.reconfigure(config, auth, self.time());
                 self.look();
             }

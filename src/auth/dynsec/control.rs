@@ -62,6 +62,24 @@ pub struct Outcome {
     pub concerned: BTreeSet<Concerned>,
 }
 
+impl Outcome {
+    /// The answer where what was changed could not be saved, for this reason.
+    pub fn unsaved(&self, reason: &str) -> String {
+        let mut tree: Value = serde_json::from_str(&self.response).unwrap_or_default();
+        let responses = tree.get_mut("responses").and_then(Value::as_array_mut);
+        for response in responses.into_iter().flatten() {
+            if let Value::Object(fields) = response
+                && !fields.contains_key("error")
+                && !fields.contains_key("data")
+            {
+                let error = format!("Done, but not saved: {reason}");
+                fields.insert("error".to_owned(), json!(error));
+            }
+        }
+        tree.to_string()
+    }
+}
+
 /// What a command that went well has to tell.
 type Answer = Result<Option<Value>, &'static str>;
 

@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tempfile::NamedTempFile;
@@ -110,6 +111,11 @@ pub fn save(path: &Path, text: &str) -> io::Result<()> {
     // A file of this kind has mode 0600.
     let mut new = NamedTempFile::with_prefix_in(".dynamic-security-", directory)?;
     new.write_all(text.as_bytes())?;
+    // Where root makes it, before the broker becomes somebody else, it is for whom the directory is made for.
+    let (owner, ours) = (std::fs::metadata(directory)?, new.as_file().metadata()?);
+    if ours.uid() == 0 && owner.uid() != 0 {
+        fchown(new.as_file(), Some(owner.uid()), Some(owner.gid()))?;
+    }
     new.as_file().sync_all()?;
     new.persist(path).map_err(|error| error.error)?;
     File::open(directory)?.sync_all()

@@ -1,7 +1,7 @@
 //! A broker that begins under other settings than the one before it ended under.
 
 use super::*;
-use crate::auth::Auth;
+use crate::auth::{Auth, Making};
 use crate::broker::principal::Claim;
 use crate::broker::tests::World;
 use crate::config::Config;
@@ -20,7 +20,7 @@ fn broker(lines: &str, rules: &str) -> (World, TempDir) {
     std::fs::write(dir.path().join("rules"), rules).expect("written");
     let text = lines.replace("{dir}", dir.path().to_str().expect("a name"));
     let config = Config::from_text("test.conf", text).expect("a good configuration");
-    let auth = Auth::load(&config).expect("good files");
+    let auth = Auth::load(&config, Making::Forbidden).expect("good files");
     (World::with(config, auth), dir)
 }
 
@@ -34,8 +34,9 @@ fn alice(listener_port: u16, proof: ProofKind) -> Owner {
 
 /// Who comes through this listener: alice, if that is how she proves it, and otherwise nobody in particular.
 fn comes(world: &World, listener: usize, is_alice: bool) -> Principal {
-    let passwords = world.broker.authority.auth().passwords(listener).cloned();
-    let hash = passwords.and_then(|passwords| passwords.hash_of("alice").cloned());
+    let auth = world.broker.authority.auth();
+    let hash = auth.hash_of(listener, "alice").cloned();
+    drop(auth);
     let (name, proof) = match is_alice {
         true => (
             Some("alice".into()),

@@ -95,15 +95,11 @@ fn other_plugins_are_refused() {
         format!(
             "Error: The '{option}' option is not supported.\nError found at t.conf:{line}.\n\
              Midge loads no plugins, and does not know what '{file}' would keep out. Use 'password_file' and \
-             'acl_file' where they are enough.\n\
+             'acl_file' where they are enough, or 'dynamic_security_file'.\n\
              Without these lines the broker would allow more than was asked for; take them out if that is meant."
         )
     };
     for (text, expected) in [
-        (
-            "plugin /x/mosquitto_dynamic_security.so\nplugin_opt_config_file d.json",
-            refused("plugin", "mosquitto_dynamic_security.so", 1),
-        ),
         (
             "listener 1\nauth_plugin auth.so\nauth_opt_password_file p",
             refused("auth_plugin", "auth.so", 2),
@@ -154,4 +150,31 @@ fn other_plugins_are_refused() {
     ] {
         assert_eq!(error(text), expected, "{text}");
     }
+}
+
+#[test]
+fn dynamic_security_by_plugin_and_by_option() {
+    let by_plugin = "listener 1\nplugin /x/mosquitto_dynamic_security.so\nplugin_opt_config_file d.json\n\
+                     plugin_opt_password_init_file first";
+    let by_option =
+        "listener 1\ndynamic_security_file d.json\ndynamic_security_password_file first";
+    for text in [by_plugin, by_option] {
+        let config = config(text);
+        let dynamic_security = config.listeners[0].dynamic_security.as_ref();
+        let expected = DynamicSecurity {
+            file: "d.json".into(),
+            password_file: Some("first".into()),
+        };
+        assert_eq!(dynamic_security, Some(&expected), "{text}");
+    }
+    assert_eq!(
+        config("listener 1\nacl_file a").listeners[0].dynamic_security,
+        None
+    );
+    let text = "plugin /x/mosquitto_dynamic_security.so".to_owned();
+    let error = Config::from_text("t.conf", text).expect_err("no file is given");
+    assert!(
+        error.to_string().contains("'plugin_opt_config_file'"),
+        "{error}"
+    );
 }

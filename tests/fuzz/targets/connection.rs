@@ -6,7 +6,7 @@
 use super::Bytes;
 use super::rows;
 use super::world::World;
-use midge::auth::Auth;
+use midge::auth::{Auth, Making};
 use midge::broker::Ending;
 use midge::config::Config;
 use midge::mqtt;
@@ -64,7 +64,7 @@ impl Setting {
             "listener 1883\n{lines}listener 1884\nmount_point n/\nuse_username_as_clientid true\n"
         );
         let config = Config::from_text("fuzz.conf", text).expect("a good configuration");
-        let auth = Auth::load(&config).expect("good files");
+        let auth = Auth::load(&config, Making::Forbidden).expect("good files");
         Setting {
             config,
             auth,
