@@ -344,3 +344,6 @@ fn once<T, E>(
     files.insert(path.to_owned(), Arc::clone(&file));
     Ok(file)
 }
+
+#[cfg(test)]
+mod tests;
