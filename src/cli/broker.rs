@@ -219,6 +219,7 @@ fn usage() -> String {
                  midge sub      show messages as they come\n    \
                  midge rr       send a request and show its response\n    \
                  midge passwd   make and change password files\n    \
+                 midge signal   have a running broker reload, rotate its log, or end\n    \
                  midge links    links by Mosquitto's names of all these";
     options().usage(brief)
 }

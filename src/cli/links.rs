@@ -15,8 +15,8 @@ use crate::config::system_reason;
 const USAGE: &str = "\
 Usage: midge links DIR
 
-Makes links in DIR that let this program be called as mosquitto, mosquitto_pub, mosquitto_sub, mosquitto_rr and
-mosquitto_passwd. DIR is made if it is not there. Files that are there and are no links to this program stay as
+Makes links in DIR that let this program be called as mosquitto, mosquitto_pub, mosquitto_sub, mosquitto_rr,
+mosquitto_passwd and mosquitto_signal. DIR is made if it is not there. Files that are there and are no links to this program stay as
 they are, and the exit code is 1 then.
 
 Example, for one shell only:

@@ -16,6 +16,7 @@ mod passwd;
 mod publish;
 mod request;
 mod show;
+mod signal;
 mod subscribe;
 mod tool;
 
@@ -63,6 +64,10 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "db",
         run: db::main,
+    },
+    Command {
+        name: "signal",
+        run: signal::main,
     },
     Command {
         name: "links",

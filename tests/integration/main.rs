@@ -32,6 +32,7 @@ mod retain;
 mod rights;
 mod robust;
 mod session;
+mod signal;
 mod statements;
 mod subscribe;
 mod sys;
