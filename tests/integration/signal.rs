@@ -37,7 +37,10 @@ fn who_is_not_there_is_told_by_the_exit_code() {
     let ended = signal(&["-p", &pid, "shutdown"]);
     assert_eq!(ended.status.code(), Some(1));
     let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert_eq!(said, format!("Error: Unable to signal process {pid}: No such process.\n"));
+    assert_eq!(
+        said,
+        format!("Error: Unable to signal process {pid}: No such process.\n")
+    );
     let ended = signal(&["--help"]);
     assert_eq!(ended.status.code(), Some(0));
     assert!(String::from_utf8_lossy(&ended.stdout).contains("config-reload"));
