@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod decode;
+pub mod dynsec;
 pub mod files;
 pub mod import;
 pub mod ring;
@@ -26,7 +27,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     Target {
         name: "decode",
         bytes_max: 1024,
@@ -68,6 +69,12 @@ pub const TARGETS: [Target; 11] = [
         bytes_max: 1024,
         feed: files::passwords,
         seeds: files::password_seeds,
+    },
+    Target {
+        name: "dynsec",
+        bytes_max: 2048,
+        feed: dynsec::feed,
+        seeds: dynsec::seeds,
     },
     Target {
         name: "proxy",
