@@ -180,7 +180,7 @@ fn a_damaged_file_is_an_error() {
 
 /// 5.0 hears which filters it may not let go of.
 #[test]
-fn mqtt_3_11_3_unsubscribing_is_a_right() {
+fn unsubscribing_is_a_right() {
     let broker = start();
     let mut admin = Admin::enter(&broker);
     admin.done(json!({"command": "createRole", "rolename": "r", "acls": [
